@@ -1,0 +1,1 @@
+"""What a potential is: graphs, equivariant layers, heads, derivatives, checkpoints."""

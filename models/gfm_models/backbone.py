@@ -1,0 +1,161 @@
+"""The shared equivariant network: every source trains it, every head reads its node features."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gfm_models.graph import MAX_ATOMIC_NUMBER, AtomicGraph
+from gfm_models.layers.harmonics import MAX_DEGREE, spherical_harmonics
+from gfm_models.layers.interaction import Interaction
+from gfm_models.layers.mixing import ChannelMixing, linear
+from gfm_models.layers.radial import BesselBasis, cutoff_envelope
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """Architecture of the backbone. Bounds keep a damaged file from asking for all memory."""
+
+    channels: int = 64
+    """Channels of every degree."""
+
+    l_max: int = 2
+    """Largest degree of harmonics and of gathered neighbourhoods, 1 to 3."""
+
+    l_hidden: int = 1
+    """Largest degree that is passed from one interaction to the next, 0 to `l_max`."""
+
+    n_interactions: int = 2
+    """Number of interactions; each extends the range by one cutoff."""
+
+    cutoff: float = 5.0
+    """Å; the range of one interaction."""
+
+    n_radial: int = 8
+    """Number of Bessel functions."""
+
+    radial_hidden: tuple[int, ...] = (64,)
+    """Hidden widths of the radial networks."""
+
+    element_channels: int = 32
+    """Length of the vector that stands for an element."""
+
+    mean_neighbors: float = 20.0
+    """Typical number of neighbours; sums over neighbours are divided by its square root."""
+
+    def __post_init__(self) -> None:
+        """Check each number against its bounds.
+
+        Raises:
+            ValueError: naming the option, what it is and what it may be.
+        """
+        for name, low, high in _BOUNDS:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"model.{name} must lie in {low} to {high}, got {value}")
+        if self.l_hidden > self.l_max:
+            raise ValueError(
+                f"model.l_hidden must not exceed model.l_max = {self.l_max}, got {self.l_hidden}"
+            )
+        if not all(1 <= width <= 4096 for width in self.radial_hidden):
+            raise ValueError(
+                f"model.radial_hidden must hold widths of 1 to 4096, got {self.radial_hidden}"
+            )
+
+    @property
+    def n_features(self) -> int:
+        """Number of invariant features of a node: the scalars of every interaction."""
+        return self.n_interactions * self.channels
+
+    @property
+    def irreps_hidden(self) -> str:
+        """What one interaction passes to the next, in e3nn's notation."""
+        return irreps(self.channels, self.l_hidden)
+
+
+_BOUNDS = (
+    ("channels", 1, 4096),
+    ("l_max", 1, MAX_DEGREE),
+    ("l_hidden", 0, MAX_DEGREE),
+    ("n_interactions", 1, 8),
+    ("cutoff", 1.0, 20.0),
+    ("n_radial", 1, 256),
+    ("element_channels", 1, 1024),
+    ("mean_neighbors", 0.1, 10000.0),
+)
+
+
+def irreps(channels: int, l_max: int) -> str:
+    """Features of natural parity in e3nn's notation, such as `64x0e+64x1o`."""
+    return "+".join(f"{channels}x{degree}{'eo'[degree % 2]}" for degree in range(l_max + 1))
+
+
+class Backbone(nn.Module):
+    """Node features from species, distances and directions.
+
+    Invariant under translations and permutations, equivariant under rotations and reflections.
+    Two copies of a structure far apart have the features of one. Features of an atom without
+    neighbours are zero.
+    """
+
+    def __init__(self, config: BackboneConfig, *, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config = config
+        self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, config.element_channels, dtype=dtype)
+        self.senders = linear(config.element_channels, config.channels, dtype=dtype)
+        self.basis = BesselBasis(n_radial=config.n_radial, cutoff=config.cutoff, dtype=dtype)
+        self.interactions = nn.ModuleList(
+            Interaction(
+                l_in=0 if index == 0 else config.l_hidden,
+                l_max=config.l_max,
+                l_out=_degree_after(config, index),
+                channels=config.channels,
+                element_channels=config.element_channels,
+                n_radial=config.n_radial,
+                radial_hidden=config.radial_hidden,
+                mean_neighbors=config.mean_neighbors,
+                dtype=dtype,
+            )
+            for index in range(config.n_interactions)
+        )
+        self.carry = nn.ModuleList(
+            ChannelMixing(l_max=_degree_after(config, index), channels=config.channels, dtype=dtype)
+            for index in range(1, config.n_interactions)
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights; geometry stays in float64."""
+        return self.elements.weight.dtype
+
+    def forward(
+        self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"]
+    ) -> Float[Tensor, "nodes features"]:
+        """Invariant features of every node: the scalars of all interactions side by side."""
+        layers = self.equivariant_features(graph, edge_vectors)
+        return torch.cat([features[:, 0] for features in layers], dim=-1)
+
+    def equivariant_features(
+        self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"]
+    ) -> list[Float[Tensor, "nodes components channels"]]:
+        """Features after each interaction, degrees 0, 1, … side by side (see `irreps`)."""
+        distances = torch.linalg.vector_norm(edge_vectors, dim=-1)
+        directions = edge_vectors / distances[:, None]
+        elements = self.elements(graph.atomic_numbers)
+        geometry = {
+            "elements": elements,
+            "basis": self.basis(distances.to(self.dtype)),
+            "envelope": cutoff_envelope(distances, self.config.cutoff).to(self.dtype),
+            "harmonics": spherical_harmonics(directions.to(self.dtype), l_max=self.config.l_max),
+            "edge_index": graph.edge_index,
+        }
+        layers = [self.interactions[0](self.senders(elements)[:, None], **geometry)]
+        for interaction, carry in zip(self.interactions[1:], self.carry, strict=True):
+            new = interaction(layers[-1], **geometry)
+            layers.append(new + carry(layers[-1][:, : new.shape[1]]))
+        return layers
+
+
+def _degree_after(config: BackboneConfig, index: int) -> int:
+    return config.l_hidden if index < config.n_interactions - 1 else 0

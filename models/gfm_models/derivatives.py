@@ -1,0 +1,117 @@
+"""From energy to forces, stress and Hessian: the only place that differentiates."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gfm_models.graph import AtomicGraph, edge_vectors, volumes
+from gfm_models.potential import MultiHeadPotential
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What one head says of a batch, float64."""
+
+    energy: Float[Tensor, " graphs"]
+    """Total energy in eV, reference energies included."""
+
+    atomic_energies: Float[Tensor, " nodes"]
+    """Energy of each atom in eV; they sum to `energy`."""
+
+    forces: Float[Tensor, "nodes 3"]
+    """-dE/dr in eV/Å."""
+
+    virial: Float[Tensor, "graphs 3 3"]
+    """dE/dε in eV for a symmetric strain ε of positions and cell; stress times volume."""
+
+
+def predict(
+    potential: MultiHeadPotential, graph: AtomicGraph, head: str, *, create_graph: bool = False
+) -> Prediction:
+    """Energy and its derivatives.
+
+    The energy depends on the structure through the edge vectors d alone, so that one gradient
+    g = dE/dd gives both: it pushes sender and receiver apart, and Σ d ⊗ g is the virial.
+
+    Args:
+        potential: Holds `head`.
+        graph: Made with the potential's cutoff.
+        head: Name of the fidelity.
+        create_graph: Keep what training on forces and stress needs.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        vectors = edge_vectors(graph).detach().requires_grad_()
+        atomic = potential(graph, vectors, head)
+        gradient = _gradient(atomic.sum(), vectors, create_graph=create_graph)
+    if not create_graph:
+        atomic = atomic.detach()
+    return Prediction(
+        energy=_sum_by_graph(atomic, graph),
+        atomic_energies=atomic,
+        forces=_forces(gradient, graph),
+        virial=_virial(gradient, vectors.detach(), graph),
+    )
+
+
+def predict_energy(
+    potential: MultiHeadPotential, graph: AtomicGraph, head: str
+) -> Float[Tensor, " graphs"]:
+    """Total energies alone, in eV."""
+    return _sum_by_graph(potential(graph, edge_vectors(graph), head), graph)
+
+
+def stress(virial: Float[Tensor, "graphs 3 3"], graph: AtomicGraph) -> Float[Tensor, "graphs 3 3"]:
+    """Stress in eV/Å³, positive when tensile; zero for structures without a volume."""
+    volume = volumes(graph)
+    exists = volume > 0
+    return torch.where(exists, 1 / torch.where(exists, volume, 1.0), 0.0)[:, None, None] * virial
+
+
+def hessian(
+    potential: MultiHeadPotential, graph: AtomicGraph, head: str
+) -> Float[Tensor, "nodes 3 nodes 3"]:
+    """Second derivatives of the energy by the positions in eV/Å²; one structure, row by row."""
+    with torch.inference_mode(False), torch.enable_grad():
+        positions = graph.positions.detach().requires_grad_()
+        shift_part = (edge_vectors(graph) - _differences(graph.positions, graph)).detach()
+        vectors = _differences(positions, graph) + shift_part
+        energy = potential(graph, vectors, head).sum()
+        gradient = _gradient(energy, positions, create_graph=True)
+        rows = [
+            _gradient(component, positions, create_graph=False, retain_graph=True)
+            for component in gradient.flatten()
+        ]
+    return torch.stack(rows).reshape(graph.n_nodes, 3, graph.n_nodes, 3)
+
+
+def _gradient(
+    output: Tensor, inputs: Tensor, *, create_graph: bool, retain_graph: bool | None = None
+) -> Tensor:
+    if not output.requires_grad:  # no edges, or an energy that is linear in the positions
+        return torch.zeros_like(inputs)
+    (gradient,) = torch.autograd.grad(
+        output, inputs, create_graph=create_graph, retain_graph=retain_graph, allow_unused=True
+    )
+    return torch.zeros_like(inputs) if gradient is None else gradient
+
+
+def _differences(positions: Tensor, graph: AtomicGraph) -> Tensor:
+    return positions[graph.receivers] - positions[graph.senders]
+
+
+def _sum_by_graph(values: Tensor, graph: AtomicGraph) -> Tensor:
+    return values.new_zeros(graph.n_graphs).index_add(0, graph.graph_index, values)
+
+
+def _forces(gradient: Tensor, graph: AtomicGraph) -> Tensor:
+    zeros = gradient.new_zeros(graph.n_nodes, 3)
+    return zeros.index_add(0, graph.senders, gradient).index_add(0, graph.receivers, -gradient)
+
+
+def _virial(gradient: Tensor, vectors: Tensor, graph: AtomicGraph) -> Tensor:
+    outer = vectors[:, :, None] * gradient[:, None, :]
+    symmetric = (outer + outer.mT) / 2
+    of_edge = graph.graph_index[graph.receivers]
+    return gradient.new_zeros(graph.n_graphs, 3, 3).index_add(0, of_edge, symmetric)

@@ -1,0 +1,1 @@
+"""The trilinear edge operation and its back ends."""

@@ -1,0 +1,1 @@
+"""The equivariant building blocks of the backbone."""

@@ -1,0 +1,93 @@
+"""The cutoff envelope, the Bessel basis, and the weights made of them."""
+
+import numpy as np
+import pytest
+import torch
+from gfm_models.layers.mixing import SILU_GAIN, linear
+from gfm_models.layers.radial import BesselBasis, RadialWeights, cutoff_envelope
+
+CUTOFF = 4.0
+
+
+def derivatives(r: float, *, order: int) -> list[float]:
+    """The envelope and its first derivatives at one distance."""
+    x = torch.tensor(r, dtype=torch.float64, requires_grad=True)
+    values = [cutoff_envelope(x, CUTOFF)]
+    for _ in range(order):
+        values += torch.autograd.grad(values[-1], x, create_graph=True)
+    return [v.item() for v in values]
+
+
+def test_envelope_is_one_at_contact() -> None:
+    assert derivatives(0.0, order=2) == [1.0, 0.0, 0.0]
+
+
+def test_envelope_by_hand() -> None:
+    """At half the cutoff: 1 - 28/64 + 48/128 - 21/256 = 219/256."""
+    assert derivatives(CUTOFF / 2, order=0) == [219 / 256]
+
+
+def test_envelope_has_two_continuous_derivatives_at_the_cutoff() -> None:
+    """It leaves the cutoff as the cube of the distance to it, here 56 ((c - r) / c)³."""
+    inside = derivatives(CUTOFF * (1 - 1e-6), order=3)
+    assert abs(inside[0]) < 1e-15
+    assert abs(inside[1]) < 1e-9
+    assert abs(inside[2]) < 1e-3
+    assert inside[3] == pytest.approx(-56 * 6 / CUTOFF**3, rel=1e-4)
+
+
+def test_envelope_is_exactly_zero_from_the_cutoff_on() -> None:
+    r = torch.tensor([1.0, 1.0 + 1e-12, 2.0, 1e6]).double() * CUTOFF
+    assert cutoff_envelope(r, CUTOFF).tolist() == [0.0] * 4
+
+
+def test_envelope_falls() -> None:
+    values = cutoff_envelope(torch.linspace(0, CUTOFF, 1000, dtype=torch.float64), CUTOFF)
+    assert (values.diff() < 0).sum() > 990
+    assert (values.diff() <= 0).all()
+
+
+def test_each_edge_may_have_its_own_cutoff() -> None:
+    r = torch.tensor([1.0, 1.0], dtype=torch.float64)
+    values = cutoff_envelope(r, torch.tensor([0.5, 2.0], dtype=torch.float64))
+    assert values.tolist() == [0.0, 219 / 256]
+
+
+def test_bessel_functions_are_the_formula() -> None:
+    basis = BesselBasis(n_radial=3, cutoff=CUTOFF, dtype=torch.float64)
+    r = np.array([0.3, 1.7, 3.9])
+    n = np.arange(1, 4)
+    expected = CUTOFF * np.sqrt(2 / CUTOFF) * np.sin(n * np.pi * r[:, None] / CUTOFF) / r[:, None]
+    np.testing.assert_allclose(basis(torch.from_numpy(r)).numpy(), expected, rtol=1e-14)
+
+
+def test_bessel_functions_are_orthogonal_in_the_ball() -> None:
+    """∫ b_n b_m r² dr = cutoff² δ_nm, which the extra factor `cutoff` makes of δ_nm."""
+    r = (torch.arange(2000, dtype=torch.float64) + 0.5) * (CUTOFF / 2000)
+    b = BesselBasis(n_radial=4, cutoff=CUTOFF, dtype=torch.float64)(r)
+    overlap = (b * r[:, None] ** 2).T @ b * (CUTOFF / 2000)
+    torch.testing.assert_close(overlap, CUTOFF**2 * torch.eye(4).double(), atol=1e-9, rtol=0)
+
+
+def test_radial_weights_vanish_with_the_envelope() -> None:
+    weights = RadialWeights(n_radial=3, hidden=[5], n_paths=2, channels=4, dtype=torch.float64)
+    basis = torch.randn(6, 3, dtype=torch.float64)
+    envelope = torch.tensor([1.0, 0.5, 0.0, 1.0, 0.0, 0.25], dtype=torch.float64)
+    values = weights(basis, envelope)
+    assert values.shape == (6, 2, 4)
+    assert not values[envelope == 0].any()
+    torch.testing.assert_close(values[1], 0.5 * weights(basis, torch.ones_like(envelope))[1])
+
+
+def test_radial_weights_without_hidden_layers_are_linear() -> None:
+    weights = RadialWeights(n_radial=3, hidden=[], n_paths=1, channels=2, dtype=torch.float64)
+    basis, envelope = torch.randn(2, 3, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    torch.testing.assert_close(weights(3 * basis, envelope), 3 * weights(basis, envelope))
+
+
+def test_linear_layers_keep_the_variance() -> None:
+    torch.manual_seed(0)
+    layer = linear(400, 300, gain=SILU_GAIN, dtype=torch.float64)
+    hidden = torch.nn.functional.silu(torch.randn(200, 400, dtype=torch.float64))
+    assert layer(hidden).std().item() == pytest.approx(1.0, abs=0.03)
+    assert not layer.bias.any()
