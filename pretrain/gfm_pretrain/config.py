@@ -1,0 +1,210 @@
+"""The configuration of a run: one YAML file, checked in full before anything starts."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gfm_models.backbone import BackboneConfig
+from gfm_models.checkpoint import check_head_name
+from gfm_models.heads import HEAD_WIDTH
+from gfm_models.loss import LossConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """One head: its data, what they are, and its part in the mixture."""
+
+    train: str
+    """File with the training structures, extended XYZ, gzipped or not."""
+
+    valid: str | None = None
+    """File whose errors are followed during training."""
+
+    test: str | None = None
+    """File whose errors are reported before and after training."""
+
+    level_of_theory: str
+    """Such as `PBE/def2-SVP`."""
+
+    description: str = ""
+    """What the head is good for, in one sentence."""
+
+    source: str = ""
+    """The data set as published."""
+
+    licence: str = ""
+    """Licence of the data."""
+
+    citation: str = ""
+    """How the data wants to be cited."""
+
+    labels: tuple[Literal["energy", "forces", "stress"], ...] = ("energy", "forces")
+    """Labels that the training file must have. Others that are found are trained on, too."""
+
+    energy_key: str | None = None
+    """Key of the energy where it is not found by itself."""
+
+    forces_key: str | None = None
+    """Key of the forces where they are not found by themselves."""
+
+    stress_key: str | None = None
+    """Key of the stress (eV/Å³, ASE's sign) where it is not found by itself."""
+
+    reference_energies: dict[str, float] | Literal["auto", "isolated", "fit"] = "auto"
+    """E0 by chemical symbol in eV; or from isolated atoms in the file; or by least squares; or
+    `auto`: from isolated atoms if there are any, else by least squares."""
+
+    batch_size: int = 16
+    """Structures of this head in every step, over all ranks: its share in the mixture."""
+
+    weight: float = 1.0
+    """Weight of this head in the loss."""
+
+    width: int = HEAD_WIDTH
+    """Hidden width of the readout."""
+
+    inherit: str | None = None
+    """Head of the checkpoint in `init_from` whose weights this head starts from."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size of a head must be at least 1, got {self.batch_size}")
+        if self.weight <= 0:
+            raise ValueError(f"weight of a head must be positive, got {self.weight}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Length, optimiser and bookkeeping of a run."""
+
+    steps: int
+    """Optimiser steps."""
+
+    learning_rate: float = 5e-3
+    """Largest learning rate."""
+
+    final_learning_rate: float = 1e-5
+    """Learning rate at the end of the cosine decay."""
+
+    warmup_steps: int = 50
+    """Steps in which the learning rate rises linearly."""
+
+    weight_decay: float = 1e-4
+    """AdamW's decay of matrices; vectors are not decayed."""
+
+    clip_norm: float = 10.0
+    """Largest norm of the gradient of all weights together, the backbone and each head once."""
+
+    ema_decay: float = 0.995
+    """Decay of the averaged weights, which are what is validated and published."""
+
+    micro_batch_edges: int = 20000
+    """Edges that a rank takes through the network at once; more are taken in turn, which saves
+    memory and changes nothing."""
+
+    max_minutes: float | None = None
+    """Training time after which the run ends. The learning rate then follows the time where that
+    is ahead of the steps, so that the decay is complete; such a run cannot be repeated exactly."""
+
+    validate_every: int = 500
+    """Steps between validations."""
+
+    snapshot_every: int = 500
+    """Steps between snapshots."""
+
+    keep_snapshots: int = 2
+    """How many snapshots are kept, the newest ones."""
+
+    freeze_backbone: bool = False
+    """Train the heads alone."""
+
+    placement: Literal["wrap-around", "whole-ranks"] = "wrap-around"
+    """How heads are laid on ranks; it changes speed and memory, never the result."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"training.{name} must be positive, got {getattr(self, name)}")
+        if not self.warmup_steps >= 0:
+            raise ValueError(f"training.warmup_steps must not be negative, got {self.warmup_steps}")
+        if self.weight_decay < 0:
+            raise ValueError(f"training.weight_decay must not be negative, got {self.weight_decay}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training.ema_decay must lie in 0 to 1, got {self.ema_decay}")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ValueError(f"training.max_minutes must be positive, got {self.max_minutes}")
+
+
+_POSITIVE = (
+    "steps",
+    "learning_rate",
+    "final_learning_rate",
+    "clip_norm",
+    "micro_batch_edges",
+    "validate_every",
+    "snapshot_every",
+    "keep_snapshots",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run."""
+
+    run: str
+    """Folder of the run: configuration, log, metrics, snapshots, and at the end the checkpoint."""
+
+    heads: dict[str, HeadOptions]
+    """The heads by name."""
+
+    training: TrainingOptions
+    """Length, optimiser and bookkeeping."""
+
+    model: BackboneConfig | None = None
+    """Architecture of the backbone; left out with `init_from`."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Weights of energy, forces and stress."""
+
+    init_from: str | None = None
+    """Folder of a checkpoint whose backbone (and heads, see `inherit`) the run starts from."""
+
+    seed: int = 0
+    """Of initial weights and of the order of the data."""
+
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of the weights; geometry, energies and their sums are in float64 always."""
+
+    device: Literal["auto", "cpu", "cuda", "xpu"] = "auto"
+    """Kind of device; `auto` takes the accelerator that torch sees, or else the CPU."""
+
+    def __post_init__(self) -> None:
+        """Check names and what depends on one another.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        if not self.heads:
+            raise ValueError("heads must name at least one head")
+        for name, head in self.heads.items():
+            check_head_name(name)
+            if head.inherit is not None and self.init_from is None:
+                raise ValueError(
+                    f"heads.{name}.inherit needs init_from, the checkpoint of that head"
+                )
+        if self.init_from is not None and self.model is not None:
+            raise ValueError("model is given by the checkpoint in init_from; leave one of them out")
+
+    @property
+    def architecture(self) -> BackboneConfig:
+        """Architecture of a run that starts from scratch."""
+        return self.model or BackboneConfig()

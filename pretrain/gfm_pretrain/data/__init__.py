@@ -1,0 +1,1 @@
+"""Labelled structures: readers for published formats and user files, and reference energies."""

@@ -1,0 +1,73 @@
+"""The checkpoint of a run: the averaged weights, written by the ranks that own them."""
+
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gfm_models.checkpoint import write_backbone, write_config, write_head
+
+from gfm_pretrain.configuration import to_mapping
+from gfm_pretrain.evaluate import Metrics
+from gfm_pretrain.process import barrier
+from gfm_pretrain.run_folder import CHECKPOINT
+from gfm_pretrain.trainer import Trainer
+
+Errors = Mapping[str, Mapping[str, Metrics]]
+"""By name of the evaluation (`test`, `test_before`, …), then by head."""
+
+
+def write_checkpoint(trainer: Trainer, run: Path, errors: Errors) -> Path:
+    """Write the run's checkpoint, whole or not at all. Call on every rank.
+
+    Args:
+        trainer: The run; its averaged weights are what is written.
+        run: Folder of the run, seen by all ranks.
+        errors: What is known of every head.
+    """
+    final, unfinished = run / CHECKPOINT, run / f"{CHECKPOINT}.unfinished"
+    rank, potential = trainer.world.rank, trainer.potential
+    if rank == 0:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+    barrier(trainer.world)
+    with trainer.average.average_parameters():
+        if rank == 0:
+            write_backbone(potential.backbone, unfinished)
+        for name in potential.head_names:
+            if trainer.setup.owners[name][0] == rank:
+                write_head(potential.head(name), name, unfinished)
+    barrier(trainer.world)
+    if rank == 0:
+        write_config(
+            unfinished,
+            backbone=potential.backbone.config,
+            heads={name: s.config for name, s in trainer.setup.summaries.items()},
+            training=_training(trainer, errors),
+        )
+        shutil.rmtree(final, ignore_errors=True)
+        unfinished.rename(final)
+    barrier(trainer.world)
+    return final
+
+
+def _training(trainer: Trainer, errors: Errors) -> dict[str, Any]:
+    return {
+        "code_version": version("gfmcalc"),
+        "n_ranks": trainer.world.size,
+        "device": trainer.world.device.type,
+        "seed": trainer.config.seed,
+        "steps": trainer.step,
+        "wall_seconds": round(trainer.seconds, 1),
+        "config": to_mapping(trainer.config),
+        "heads": {
+            name: {
+                **{f"n_{split}": len(index) for split, index in summary.indices.items()},
+                "data": dict(summary.files),
+                **{kind: of_heads[name] for kind, of_heads in errors.items() if name in of_heads},
+                "baseline": summary.baseline,
+            }
+            for name, summary in trainer.setup.summaries.items()
+        },
+    }

@@ -1,0 +1,72 @@
+"""What a run prints: labels that were found, who owns what, errors."""
+
+from collections.abc import Mapping
+
+from gfm_models.loss import LABEL_KINDS
+
+from gfm_pretrain.data.extxyz import FoundLabel
+from gfm_pretrain.evaluate import Metrics
+from gfm_pretrain.process import World
+from gfm_pretrain.setup import Setup
+from gfm_pretrain.table import text_table
+
+COLUMNS = (
+    ("energy MAE meV/atom", "energy_mae_per_atom", 1e3),
+    ("forces MAE meV/Å", "forces_mae", 1e3),
+    ("forces RMSE meV/Å", "forces_rmse", 1e3),
+    ("stress MAE meV/Å³", "stress_mae", 1e3),
+)
+"""Title, metric, and what turns eV into the unit of the title."""
+
+
+def label_table(setup: Setup) -> str:
+    """Which labels each file has, under which keys, for how many structures."""
+    rows = [
+        (name, split, table.n_structures, *(_found(getattr(table, kind)) for kind in LABEL_KINDS))
+        for name, summary in setup.summaries.items()
+        for split, table in summary.tables.items()
+    ]
+    return text_table(("head", "file", "structures", *LABEL_KINDS), rows)
+
+
+def placement_table(setup: Setup, world: World) -> str:
+    """Elements, reference energies and owners of each head."""
+    rows = [
+        (
+            name,
+            summary.config.level_of_theory,
+            " ".join(summary.config.elements),
+            summary.config.reference_origin,
+            f"{_ranks(setup.owners[name])} of {world.size}",
+        )
+        for name, summary in setup.summaries.items()
+    ]
+    return text_table(("head", "level of theory", "elements", "E0 from", "ranks"), rows)
+
+
+def error_table(errors: Mapping[str, Mapping[str, Metrics]]) -> str:
+    """Errors of each head, one line for each of the named evaluations."""
+    heads = list(dict.fromkeys(head for of_heads in errors.values() for head in of_heads))
+    rows = [
+        (head, when, *(_cell(of_heads[head], key, unit) for _, key, unit in COLUMNS))
+        for head in heads
+        for when, of_heads in errors.items()
+        if of_heads.get(head)
+    ]
+    return text_table(("head", "", *(title for title, _, _ in COLUMNS)), rows)
+
+
+def _cell(metrics: Metrics, key: str, unit: float) -> str:
+    return f"{metrics[key] * unit:.1f}" if key in metrics else "-"
+
+
+def _found(label: FoundLabel) -> str:
+    """Number of structures that have a label and its key, with the keys that were passed over."""
+    if label.key is None:
+        return "none"
+    passed_over = f", not {' '.join(label.ignored)}" if label.ignored else ""
+    return f"{label.n_structures} ({label.key}{passed_over})"
+
+
+def _ranks(owners: tuple[int, ...]) -> str:
+    return ", ".join(map(str, owners))

@@ -1,0 +1,20 @@
+"""The learning rate as a function of how far the run has come."""
+
+import math
+
+from gfm_pretrain.config import TrainingOptions
+
+
+def progress(step: int, elapsed_seconds: float, options: TrainingOptions) -> float:
+    """How far the run has come, 0 to 1: by steps, or by time where that is limited and ahead."""
+    by_steps = step / options.steps
+    if options.max_minutes is None:
+        return by_steps
+    return min(1.0, max(by_steps, elapsed_seconds / (60 * options.max_minutes)))
+
+
+def learning_rate(step: int, done: float, options: TrainingOptions) -> float:
+    """Linear rise over the warm-up, times a cosine from the largest to the final rate."""
+    rise = min(1.0, (step + 1) / (options.warmup_steps + 1))
+    span = options.learning_rate - options.final_learning_rate
+    return rise * (options.final_learning_rate + span * 0.5 * (1 + math.cos(math.pi * done)))
