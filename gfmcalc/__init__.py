@@ -1,0 +1,1 @@
+"""Graph foundation models of atomistic modelling: calculator, hub, fine-tuning, command line."""
