@@ -7,7 +7,8 @@ backbone.safetensors        heads/<name>.safetensors        training.json       
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,10 @@ CONFIG_FILE = "config.json"
 BACKBONE_FILE = "backbone.safetensors"
 TRAINING_FILE = "training.json"
 CARD_FILE = "README.md"
-HEAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+RUN_CHECKPOINT = "checkpoint"
+"""Folder inside a run's folder that holds the checkpoint it ended with."""
+
+HEAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 
 
 class CheckpointError(ValueError):
@@ -40,21 +44,30 @@ def head_file(name: str) -> str:
 
 
 def check_head_name(name: str) -> str:
-    """A head's name becomes a file name: letters, digits and `_ . + -`, at most 64.
+    """A head's name becomes a file name and a key of `nn.ModuleDict`, which knows no dots.
 
     Raises:
-        ValueError: it is not of that form.
+        ValueError: it is not of that form, or one of torch's own names, such as `train`.
     """
     if not HEAD_NAME.fullmatch(name):
         raise ValueError(
-            f"'{name}' is no name for a head: use letters, digits and _ . + -, at most 64, "
+            f"'{name}' is no name for a head: use letters, digits and _ + -, at most 64, "
             "beginning with a letter or digit"
         )
+    if hasattr(nn.ModuleDict, name):
+        raise ValueError(f"'{name}' is no name for a head: torch uses it; choose a longer one")
     return name
 
 
 def save(potential: MultiHeadPotential, directory: Path, *, training: Mapping[str, Any]) -> None:
-    """Write a whole checkpoint into an empty or new directory."""
+    """Write a whole checkpoint into an empty or new directory.
+
+    Raises:
+        ValueError: there is something in the directory already.
+    """
+    directory = Path(directory)
+    if directory.exists() and any(directory.iterdir()):
+        raise ValueError(f"{directory} is not empty; give a new folder to save a checkpoint into")
     write_backbone(potential.backbone, directory)
     for name in potential.head_names:
         write_head(potential.head(name), name, directory)
@@ -87,8 +100,8 @@ def write_config(
     training: Mapping[str, Any],
 ) -> None:
     """Write `training.json` and, last, `config.json` with the SHA-256 of every file."""
-    (directory / TRAINING_FILE).write_text(json.dumps(training, indent=1) + "\n", encoding="utf-8")
-    files = [BACKBONE_FILE, *map(head_file, heads), TRAINING_FILE]
+    text = json.dumps(training, indent=1, allow_nan=False)
+    (directory / TRAINING_FILE).write_text(text + "\n", encoding="utf-8")
     config: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -98,7 +111,7 @@ def write_config(
         "heads": {
             name: {"elements": head.elements, **asdict(head)} for name, head in heads.items()
         },
-        "files": {name: file_sha256(directory / name) for name in files},
+        "files": {name: file_sha256(directory / name) for name in checkpoint_files(heads)},
     }
     config = json.loads(json.dumps(config))  # tuples and lists are one in the file's own form
     config["sha256"] = _document_sha256(config)
@@ -118,7 +131,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{directory} holds no checkpoint: {CONFIG_FILE} is missing")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, f"it is not JSON ({error})") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(f"{path} does not describe a {FORMAT}")
@@ -129,11 +142,19 @@ def read_config(directory: Path) -> dict[str, Any]:
         )
     if config.get("sha256") != _document_sha256(config):
         raise _damaged(path, "its SHA-256 differs from the one written in it")
+    _check_files(path, config)
     return config
+
+
+def checkpoint_files(heads: Iterable[str]) -> list[str]:
+    """The files of a checkpoint with these heads, besides `config.json` and the model card."""
+    return [BACKBONE_FILE, *map(head_file, heads), TRAINING_FILE]
 
 
 def verify(directory: Path, *, heads: Sequence[str] | None = None) -> None:
     """Compare the SHA-256 of every file, or of the shared files and the named heads.
+
+    The model card is for people; it has no checksum and nothing reads it.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -142,10 +163,8 @@ def verify(directory: Path, *, heads: Sequence[str] | None = None) -> None:
     """
     directory = Path(directory)
     config = read_config(directory)
-    unwanted = {head_file(name) for name in set(config["heads"]) - set(select(config, heads))}
-    for name, expected in config["files"].items():
-        if name not in unwanted:
-            _verify_file(directory / name, expected)
+    for name in checkpoint_files(select(config, heads)):
+        _verify_file(directory / name, config["files"][name])
 
 
 def select(config: Mapping[str, Any], heads: Sequence[str] | None) -> list[str]:
@@ -169,15 +188,39 @@ def describe_heads(config: Mapping[str, Any]) -> str:
 
 
 def head_config(config: Mapping[str, Any], name: str) -> HeadConfig:
-    """One head's description from a parsed `config.json`."""
-    fields = {key: value for key, value in config["heads"][name].items() if key != "elements"}
+    """One head's description from a parsed `config.json`.
+
+    Raises:
+        CheckpointError: it is not one.
+    """
+    with _described(f"head '{name}'"):
+        return _head_config(config, name)
+
+
+def _head_config(config: Mapping[str, Any], name: str) -> HeadConfig:
+    described = config["heads"][check_head_name(name)]
+    fields = {key: value for key, value in described.items() if key != "elements"}
     return HeadConfig(**{**fields, "labels": tuple(fields["labels"])})
 
 
 def backbone_config(config: Mapping[str, Any]) -> BackboneConfig:
-    """The architecture from a parsed `config.json`."""
-    fields = config["architecture"]
-    return BackboneConfig(**{**fields, "radial_hidden": tuple(fields["radial_hidden"])})
+    """The architecture from a parsed `config.json`.
+
+    Raises:
+        CheckpointError: it is not one, or out of bounds.
+    """
+    with _described("architecture"):
+        fields = config["architecture"]
+        return BackboneConfig(**{**fields, "radial_hidden": tuple(fields["radial_hidden"])})
+
+
+@contextmanager
+def _described(what: str) -> Iterator[None]:
+    """Name what of `config.json` could not be made sense of."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{CONFIG_FILE} has no valid {what}: {error}") from error
 
 
 def load(
@@ -232,6 +275,16 @@ def _document_sha256(config: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in config.items() if key != "sha256"}
     canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _check_files(path: Path, config: Mapping[str, Any]) -> None:
+    """Every file that will be read must be listed, and no other."""
+    heads, files = config.get("heads"), config.get("files")
+    if not isinstance(heads, dict) or not isinstance(files, dict):
+        raise CheckpointError(f"{path} lists no heads or no files")
+    different = set(files) ^ set(checkpoint_files(heads))
+    if different:
+        raise CheckpointError(f"{path}: heads and files do not agree on {sorted(different)}")
 
 
 def _verify_file(path: Path, expected: str) -> None:

@@ -72,7 +72,13 @@ def stress(virial: Float[Tensor, "graphs 3 3"], graph: AtomicGraph) -> Float[Ten
 def hessian(
     potential: MultiHeadPotential, graph: AtomicGraph, head: str
 ) -> Float[Tensor, "nodes 3 nodes 3"]:
-    """Second derivatives of the energy by the positions in eV/Å²; one structure, row by row."""
+    """Second derivatives of the energy by the positions in eV/Å², row by row.
+
+    Raises:
+        ValueError: the graph holds several structures.
+    """
+    if graph.n_graphs != 1:
+        raise ValueError(f"a Hessian is of one structure, the graph holds {graph.n_graphs}")
     with torch.inference_mode(False), torch.enable_grad():
         positions = graph.positions.detach().requires_grad_()
         shift_part = (edge_vectors(graph) - _differences(graph.positions, graph)).detach()

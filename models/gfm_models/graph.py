@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 MAX_ATOMIC_NUMBER = 118
+
+FARTHEST = 1e6
+"""Å; positions beyond are a mistake, and lose the precision that distances need."""
 FLAT = 1e-9
 """Volume over the product of the lattice vectors' lengths, below which it is rounding noise."""
 
@@ -187,7 +190,14 @@ def to_torch_geometric(graph: AtomicGraph) -> Data:
 
 
 def from_torch_geometric(data: Data) -> AtomicGraph:
-    """The graph that `to_torch_geometric` made."""
+    """The graph that `to_torch_geometric` made.
+
+    Raises:
+        ValueError: its edges are not sorted by receiver.
+    """
+    receivers = data.edge_index[1]  # pyright: ignore[reportOptionalSubscript] (untyped)
+    if (receivers.diff() < 0).any():
+        raise ValueError("edges must be sorted by receiver, row 1 of edge_index; sort them")
     return AtomicGraph(
         atomic_numbers=data.z,  # pyright: ignore[reportArgumentType] (Data's fields are untyped)
         positions=data.pos,  # pyright: ignore[reportArgumentType]
@@ -212,6 +222,11 @@ def _check_structure(
         raise ValueError(f"`pbc` must have shape [3], got {list(pbc.shape)}")
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise ValueError("`positions` and `cell` must be finite, found NaN or infinity")
+    if np.abs(positions).max(initial=0.0) > FARTHEST:
+        raise ValueError(
+            f"`positions` must lie within {FARTHEST:.0e} Å of the origin, found "
+            f"{np.abs(positions).max():.3g} Å; wrap the structure or remove stray atoms"
+        )
     outside = numbers[(numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)]
     if len(outside):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import torch
 from ase.data import atomic_numbers as number_of
@@ -10,9 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gfm_models.graph import MAX_ATOMIC_NUMBER
-from gfm_models.layers.mixing import SILU_GAIN, linear
+from gfm_models.layers.mixing import linear
 
 HEAD_WIDTH = 64
+
+FIRST_GAIN = 0.1
+"""Size of an untrained head's answers: small, so that training starts from "nothing happens"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,13 @@ class HeadConfig:
             raise ValueError(
                 f"scales and reference_energies must name the same elements, differ in {different}"
             )
+        for symbol, energy in self.reference_energies.items():
+            if not isfinite(energy):
+                raise ValueError(f"reference energy of {symbol} must be finite, got {energy}")
+            if not 0 <= self.scales[symbol] < inf:
+                raise ValueError(
+                    f"scale of {symbol} must be finite and not negative, got {self.scales[symbol]}"
+                )
         if not 1 <= self.width <= 4096:
             raise ValueError(f"width of a head must lie in 1 to 4096, got {self.width}")
 
@@ -89,7 +100,7 @@ class Head(nn.Module):
         self.readout = nn.Sequential(
             linear(n_features, config.width, bias=False, dtype=dtype),
             nn.SiLU(),
-            linear(config.width, 1, bias=False, gain=SILU_GAIN, dtype=dtype),
+            linear(config.width, 1, bias=False, gain=FIRST_GAIN, dtype=dtype),
         )
         for name, table in (
             ("reference_energies", config.reference_energies),

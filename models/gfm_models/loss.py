@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gfm_models.derivatives import Prediction
@@ -31,10 +31,10 @@ class LossConfig:
     energy_weight: float = 1.0
     """Weight of the energy per atom."""
 
-    force_weight: float = 1.0
+    force_weight: float = 2.0
     """Weight of the force components."""
 
-    stress_weight: float = 0.1
+    stress_weight: float = 0.5
     """Weight of the components of stress times volume per atom."""
 
     delta: float = 0.05
@@ -47,9 +47,9 @@ class LossConfig:
             ValueError: naming the option.
         """
         for name in ("energy_weight", "force_weight", "stress_weight"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"loss.{name} must not be negative, got {getattr(self, name)}")
-        if self.delta <= 0:
+        if not self.delta > 0:
             raise ValueError(f"loss.delta must be positive, got {self.delta}")
 
 
@@ -63,8 +63,8 @@ def label_counts(labels: Labels) -> Float[Tensor, "3"]:
     return torch.stack(
         [
             labels.energy.isfinite().sum(),
-            labels.forces.isfinite().all(-1).sum(),
-            labels.stress.isfinite().flatten(1).all(-1).sum(),
+            _known(labels.forces).sum(),
+            _known(labels.stress).sum(),
         ]
     ).double()
 
@@ -77,7 +77,7 @@ def residuals(
     Returns:
         Energy per atom in eV, forces in eV/Å, stress times volume per atom in eV.
     """
-    n_atoms = n_atoms_of(graph)
+    n_atoms = n_atoms_of(graph).clamp(min=1)
     virial_label = labels.stress * volumes(graph)[:, None, None]
     return (
         _masked(prediction.energy, labels.energy) / n_atoms,
@@ -127,7 +127,12 @@ def weighted_loss(
     return (scale * sums / counts.to(sums).clamp(min=1)).sum()
 
 
+def _known(label: Float[Tensor, "items ..."]) -> Bool[Tensor, " items"]:
+    """Which items are labelled: all their components are."""
+    return label.isfinite().flatten(1).all(-1) if label.ndim > 1 else label.isfinite()
+
+
 def _masked(prediction: Tensor, label: Tensor) -> Tensor:
     """Prediction minus label; masked on the label first, so that no NaN enters a gradient."""
-    known = label.isfinite()
+    known = _known(label).view(-1, *[1] * (label.ndim - 1))
     return torch.where(known, prediction - torch.where(known, label, 0.0), 0.0)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gfm_models.backbone import Backbone, BackboneConfig
 from gfm_models.graph import AtomicGraph
-from gfm_models.heads import Head, HeadConfig
+from gfm_models.heads import Head, HeadConfig, check_elements
 from gfm_models.zbl import ZBL
 
 Built = TypeVar("Built", bound=nn.Module)
@@ -47,10 +47,29 @@ class MultiHeadPotential(nn.Module):
         assert isinstance(head, Head)
         return head
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device; refuse to change the precision of a finished potential.
+
+        Reference energies and geometry are float64 whatever the weights are, so a precision is
+        chosen when a potential is built or loaded.
+        """
+        for dtype in (torch.float32, torch.float64):
+            if fn(torch.zeros((), dtype=dtype)).dtype != dtype:
+                raise TypeError(
+                    "the precision of a potential cannot be changed; choose it with "
+                    "build_potential(…, dtype=…) or checkpoint.load(…, dtype=…)"
+                )
+        return super()._apply(fn, recurse)
+
     def forward(
         self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"], head: str
     ) -> Float[Tensor, " nodes"]:
-        """Energy of every atom in eV, float64: reference, learned part and repulsion."""
+        """Energy of every atom in eV, float64: reference, learned part and repulsion.
+
+        Raises:
+            ValueError: no head of this name, or an element that it does not know.
+        """
+        check_elements(self.head(head).config, graph.atomic_numbers.unique().tolist(), head=head)
         features = self.backbone(graph, edge_vectors)
         learned = self.head(head)(features, graph.atomic_numbers)
         return learned + self.repulsion(graph, edge_vectors)
@@ -81,5 +100,6 @@ def build_potential(
 
 def _seeded(key: str, build: Callable[[], Built]) -> Built:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+        torch.default_generator.manual_seed(seed)
         return build()

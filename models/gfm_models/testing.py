@@ -275,14 +275,17 @@ def check_stress(potential: MultiHeadPotential, head: str) -> None:
 
 def check_cutoff(potential: MultiHeadPotential, head: str) -> None:
     """A pair fades out at the cutoff with two continuous derivatives, and is gone beyond."""
-    alone = 2 * _energy(potential, head, _single_atom(potential, head))
-    scale = max(
-        abs(_energy(potential, head, _pair(potential, head, 0.9 * potential.cutoff)) - alone), 1e-12
-    )
-    beyond = _energy(potential, head, _pair(potential, head, potential.cutoff + 1e-9)) - alone
+    for symbol in potential.head(head).config.elements:
+        _check_cutoff_of(potential, head, symbol)
+
+
+def _check_cutoff_of(potential: MultiHeadPotential, head: str, symbol: str) -> None:
+    alone = 2 * _energy(potential, head, _single_atom(potential, head, symbol))
+    scale = max(abs(_energy(potential, head, _pair(symbol, 0.9 * potential.cutoff)) - alone), 1e-12)
+    beyond = _energy(potential, head, _pair(symbol, potential.cutoff + 1e-9)) - alone
     assert beyond == 0.0, f"a pair beyond the cutoff has the energy {beyond}"
     for epsilon in (1e-2, 1e-3):
-        near = _predict(potential, head, _pair(potential, head, potential.cutoff * (1 - epsilon)))
+        near = _predict(potential, head, _pair(symbol, potential.cutoff * (1 - epsilon)))
         bound = scale * (epsilon / 0.1) ** 3 * 10
         noise = 1e-14 * abs(alone) + 1e-14
         assert abs(near.energy.item() - alone) <= bound + noise, (
@@ -299,21 +302,22 @@ def check_cutoff(potential: MultiHeadPotential, head: str) -> None:
 
 def check_close_approach(potential: MultiHeadPotential, head: str) -> None:
     """Two atoms pushed into each other repel, the more the closer."""
-    reach = covalent_radii[_species(potential, head, 2)].sum()
-    energies = [
-        _energy(potential, head, _pair(potential, head, fraction * reach))
-        for fraction in (0.2, 0.1, 0.05)
-    ]
-    assert energies[0] < energies[1] < energies[2], f"no repulsion: {energies}"
-    force = _predict(potential, head, _pair(potential, head, 0.05 * reach)).forces
-    assert force[0, 0] < 0 < force[1, 0], f"atoms attract at close approach: {force.tolist()}"
+    for symbol in potential.head(head).config.elements:
+        reach = 2 * covalent_radii[number_of[symbol]]
+        energies = [
+            _energy(potential, head, _pair(symbol, fraction * reach))
+            for fraction in (0.2, 0.1, 0.05)
+        ]
+        assert energies[0] < energies[1] < energies[2], f"no repulsion of {symbol}: {energies}"
+        force = _predict(potential, head, _pair(symbol, 0.05 * reach)).forces
+        assert force[0, 0] < 0 < force[1, 0], f"{symbol} attract close up: {force.tolist()}"
 
 
 def check_same_position(potential: MultiHeadPotential, head: str) -> None:
     """Two atoms at one position are a named error, not NaN."""
     message = "nothing"
     try:
-        _pair(potential, head, 0.0).graph(potential.cutoff)
+        _pair(potential.head(head).config.elements[0], 0.0).graph(potential.cutoff)
     except ValueError as error:
         message = str(error)
     assert "same position" in message, f"two atoms at the same position raised {message}"
@@ -415,9 +419,9 @@ def _single_atom(potential: MultiHeadPotential, head: str, symbol: str | None = 
     )
 
 
-def _pair(potential: MultiHeadPotential, head: str, distance: float) -> Structure:
+def _pair(symbol: str, distance: float) -> Structure:
     return Structure(
-        numbers=np.full(2, _species(potential, head, 1)[0]),
+        numbers=np.full(2, number_of[symbol]),
         positions=np.array([[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]),
         cell=np.zeros((3, 3)),
         pbc=np.zeros(3, dtype=bool),

@@ -1,5 +1,9 @@
-"""A small potential of two heads, in float64, for the tests that need one."""
+"""A small potential of two heads, in float64, and turns with e3nn's matrices for them."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from gfm_models.backbone import BackboneConfig
@@ -25,7 +29,9 @@ def head_configs() -> dict[str, HeadConfig]:
 
 @pytest.fixture
 def backbone_config() -> BackboneConfig:
-    return BackboneConfig(channels=4, n_radial=4, radial_hidden=(8,), element_channels=4)
+    return BackboneConfig(
+        channels=4, n_radial=4, radial_hidden=(8,), element_channels=4, mean_neighbors=2.0
+    )
 
 
 @pytest.fixture
@@ -33,3 +39,30 @@ def potential(
     backbone_config: BackboneConfig, head_configs: dict[str, HeadConfig]
 ) -> MultiHeadPotential:
     return build_potential(backbone_config, head_configs, seed=1, dtype=torch.float64)
+
+
+@pytest.fixture(params=[1.0, -1.0], ids=["rotation", "reflection"])
+def turn(request: pytest.FixtureRequest) -> torch.Tensor:
+    """A proper and an improper rotation."""
+    q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    return torch.from_numpy(request.param * np.sign(np.linalg.det(q)) * q)
+
+
+@pytest.fixture
+def e3nn_in_float64() -> Iterator[None]:
+    """E3nn builds its constants in torch's default precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def d_matrix(e3nn_in_float64: None) -> Callable[[str, torch.Tensor], torch.Tensor]:
+    """E3nn's matrix by which features of given irreps turn."""
+    from e3nn import o3
+
+    def matrix(irreps: str, turn: torch.Tensor) -> torch.Tensor:
+        representation: Any = o3.Irreps(irreps)  # e3nn types it as a tuple
+        return representation.D_from_matrix(turn)
+
+    return matrix

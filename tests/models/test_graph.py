@@ -22,6 +22,7 @@ from gfm_models.graph import (
 )
 
 CUTOFF = 4.0
+ONE_ATOM, ORIGIN = np.array([29]), np.zeros((1, 3))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_both_directions_of_every_edge_are_present(graphs: list[AtomicGraph]) ->
 
 def test_volume_of_a_skewed_left_handed_cell() -> None:
     cell = np.array([[0.0, 2.0, 0.0], [3.0, 0.5, 0.0], [0.1, 0.2, 4.0]])
-    graph = build_graph([1], [[0, 0, 0]], cell=cell, pbc=np.ones(3), cutoff=1.0)
+    graph = build_graph(ONE_ATOM, ORIGIN, cell=cell, pbc=np.ones(3), cutoff=1.0)
     assert volumes(graph).item() == pytest.approx(24.0)
     assert graph.has_cell.tolist() == [True]
 
@@ -82,7 +83,7 @@ def test_cells_without_a_volume_have_exactly_none() -> None:
     for _ in range(20):
         a, b = generator.normal(size=(2, 3))
         cell = np.stack([a, b, generator.normal() * a + generator.normal() * b])
-        graph = build_graph([1], [[0, 0, 0]], cell=cell, pbc=np.zeros(3), cutoff=1.0)
+        graph = build_graph(ONE_ATOM, ORIGIN, cell=cell, pbc=np.zeros(3), cutoff=1.0)
         assert volumes(graph).tolist() == [0.0]
         assert graph.has_cell.tolist() == [False]
 
@@ -99,7 +100,7 @@ def test_the_input_is_copied() -> None:
 def test_pbc_may_be_given_as_numbers() -> None:
     """Flags 0 and 1 are flags, never row numbers of the cell."""
     as_flags, as_numbers = (
-        build_graph([29], [[0, 0, 0]], cell=3 * np.eye(3), pbc=pbc, cutoff=CUTOFF)
+        build_graph(ONE_ATOM, ORIGIN, cell=3 * np.eye(3), pbc=pbc, cutoff=CUTOFF)
         for pbc in (np.array([True, True, False]), np.array([1, 1, 0]))
     )
     assert_equal(as_numbers, as_flags)
