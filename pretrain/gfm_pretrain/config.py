@@ -19,6 +19,9 @@ class HeadOptions:
     valid: str | None = None
     """File whose errors are followed during training."""
 
+    valid_fraction: float = 0.0
+    """Part of the training file that is set aside for validation where there is no `valid`."""
+
     test: str | None = None
     """File whose errors are reported before and after training."""
 
@@ -73,6 +76,10 @@ class HeadOptions:
         """
         if self.batch_size < 1:
             raise ValueError(f"batch_size of a head must be at least 1, got {self.batch_size}")
+        if not 0 <= self.valid_fraction < 1:
+            raise ValueError(f"valid_fraction must lie in 0 to 1, got {self.valid_fraction}")
+        if self.valid_fraction and self.valid is not None:
+            raise ValueError("valid and valid_fraction exclude each other; leave one of them out")
         if self.weight <= 0:
             raise ValueError(f"weight of a head must be positive, got {self.weight}")
 

@@ -6,12 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gfm_models.checkpoint import write_backbone, write_config, write_head
+from gfm_models.checkpoint import RUN_CHECKPOINT, write_backbone, write_config, write_head
 
 from gfm_pretrain.configuration import to_mapping
 from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.process import barrier
-from gfm_pretrain.run_folder import CHECKPOINT
 from gfm_pretrain.trainer import Trainer
 
 Errors = Mapping[str, Mapping[str, Metrics]]
@@ -26,7 +25,7 @@ def write_checkpoint(trainer: Trainer, run: Path, errors: Errors) -> Path:
         run: Folder of the run, seen by all ranks.
         errors: What is known of every head.
     """
-    final, unfinished = run / CHECKPOINT, run / f"{CHECKPOINT}.unfinished"
+    final, unfinished = run / RUN_CHECKPOINT, run / f"{RUN_CHECKPOINT}.unfinished"
     rank, potential = trainer.world.rank, trainer.potential
     if rank == 0:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -12,7 +12,6 @@ from gfm_pretrain.monitor import METRICS_FILE
 from gfm_pretrain.process import World, broadcast_object
 
 CONFIG_FILE = "config.yaml"
-CHECKPOINT = "checkpoint"
 
 MAY_CHANGE = ("run", "device", "training")
 """What may differ when a run is continued; everything else would make it another run."""

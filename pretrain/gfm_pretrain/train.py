@@ -7,7 +7,7 @@ from gfm_pretrain.monitor import Monitor, logging_to
 from gfm_pretrain.process import World, broadcast_object
 from gfm_pretrain.publish import write_checkpoint
 from gfm_pretrain.report import error_table, label_table, placement_table
-from gfm_pretrain.run_folder import CHECKPOINT, open_run
+from gfm_pretrain.run_folder import open_run
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.snapshot import newest_snapshot, read_parts, write_snapshot
 from gfm_pretrain.trainer import Trainer
@@ -79,7 +79,7 @@ def _finish(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> Path
     baseline = {name: s.baseline for name, s in trainer.setup.summaries.items()}
     table = error_table({"before": before, "after": after, "predicting nothing": baseline})
     monitor.say(f"errors on the {judged} sets\n{table}")
-    monitor.say(f"checkpoint: {run / CHECKPOINT}")
+    monitor.say(f"checkpoint: {folder}")
     return folder
 
 

@@ -102,7 +102,10 @@ def read_head(
     """
     structures, tables = _read_files(options)
     _check_labels(name, options, tables["train"])
-    config, unit = _describe(options, structures["train"], base, cutoff=cutoff)
+    try:
+        config, unit = _describe(options, structures["train"], base, cutoff=cutoff)
+    except ValueError as error:
+        raise ValueError(f"head '{name}': {error}") from error
     for split, of_split in structures.items():
         for structure in of_split:
             _check_elements(config, structure, head=name, split=split)
@@ -130,7 +133,24 @@ def _read_files(
         path = getattr(options, split)
         if path is not None:
             structures[split], tables[split] = read_extxyz(Path(path), keys=keys)
+    if options.valid_fraction:
+        structures["train"], structures["valid"] = _set_aside(structures["train"], options)
     return structures, tables
+
+
+def _set_aside(
+    structures: list[LabelledStructure], options: HeadOptions
+) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
+    """Train and validation structures of one file, chosen at random but always the same way."""
+    n_valid = max(1, round(options.valid_fraction * len(structures)))
+    if n_valid >= len(structures):
+        raise ValueError(
+            f"{options.train} has {len(structures)} structures, too few to set aside "
+            f"valid_fraction = {options.valid_fraction} of them; give a file with `valid`"
+        )
+    order = np.random.default_rng(0).permutation(len(structures))
+    valid, train = np.sort(order[:n_valid]), np.sort(order[n_valid:])
+    return [structures[i] for i in train], [structures[i] for i in valid]
 
 
 def _check_labels(name: str, options: HeadOptions, table: LabelTable) -> None:
@@ -146,7 +166,7 @@ def _check_labels(name: str, options: HeadOptions, table: LabelTable) -> None:
 
 
 def _file(options: HeadOptions, split: str) -> dict[str, str]:
-    path = getattr(options, split)
+    path = getattr(options, split) or options.train
     return {"path": path, "sha256": file_sha256(Path(path))}
 
 
@@ -166,7 +186,7 @@ def _describe(
     unit = float(torch.tensor(list(force_scales(train).values())).square().mean().sqrt())
     config = HeadConfig(
         level_of_theory=options.level_of_theory,
-        reference_energies=_by_symbol(reference.values),
+        reference_energies=_by_symbol(_of_elements(scales, reference)),
         reference_origin=reference.origin,
         scales=_by_symbol(scales),
         description=options.description,
@@ -197,12 +217,15 @@ def _inherited_reference(
     except ValueError:
         if options.reference_energies == "isolated":
             raise
+    old = base.head(options.inherit).config.reference_energies
     labelled = [s for s in train if s.energy is not None]
+    present = {chemical_symbols[z] for s in labelled for z in s.atomic_numbers.tolist()}
+    if not present.issubset(old):
+        return fit_reference_energies(labelled)
     sample = labelled[:: max(1, len(labelled) // N_FOR_REFERENCE)]
     predicted = _total_energies(sample, base, options.inherit, cutoff=cutoff)
     found = fit_reference_energies(sample, interaction_energies=predicted)
-    old = base.head(options.inherit).config.reference_energies
-    values = {z: change + old.get(chemical_symbols[z], 0.0) for z, change in found.values.items()}
+    values = {z: change + old[chemical_symbols[z]] for z, change in found.values.items()}
     return ReferenceEnergies(
         values,
         f"those of head '{options.inherit}', changed by what it does not explain: {found.origin}",
@@ -228,6 +251,17 @@ def _total_energies(
 def _scales_of(base: MultiHeadPotential, head: str, elements: Iterable[int]) -> dict[int, float]:
     scales = base.head(head).config.scales
     return {z: scales[chemical_symbols[z]] for z in elements if chemical_symbols[z] in scales}
+
+
+def _of_elements(elements: Iterable[int], reference: ReferenceEnergies) -> dict[int, float]:
+    """Reference energies of the elements in the data; others may have been given, too."""
+    missing = [chemical_symbols[z] for z in elements if z not in reference.values]
+    if missing:
+        raise ValueError(
+            f"no structure with {', '.join(missing)} has an energy that a reference energy could "
+            "be fitted to; give reference_energies"
+        )
+    return {z: reference.values[z] for z in elements}
 
 
 def _by_symbol(table: Mapping[int, float]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from gfm_pretrain.data.structure import LabelledStructure
 
-COST_OF_ATOM = 5.0
+COST_OF_ATOM = 8.0
 """Cost of an atom in edges: node products against one neighbour (measured on a CPU)."""
 
 

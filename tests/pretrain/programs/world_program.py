@@ -1,4 +1,4 @@
-"""A program of several ranks for test_process.py: the first argument names what it does."""
+"""A program of several ranks for tests of processes: the first argument names what it does."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from gfm_pretrain.failure import run_main
 from gfm_pretrain.process import (
     World,
     all_reduce_sum,
@@ -16,7 +17,6 @@ from gfm_pretrain.process import (
     broadcast_object,
     gather_objects,
     new_groups,
-    run_main,
 )
 
 

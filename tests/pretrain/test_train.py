@@ -1,0 +1,283 @@
+"""`gfm-pretrain` from its configuration to its checkpoint, and every way it says no."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gfm_models import checkpoint
+from gfm_pretrain.cli import main
+from gfm_pretrain.trainer import Trainer
+from launch import BIN, launch
+from tiny_run import LEVELS, write_run
+
+COMMAND = BIN / "gfm-pretrain"
+WEIGHTS = ("backbone.safetensors", *(f"heads/{name}.safetensors" for name in LEVELS))
+ABSURD_RATE = "training.learning_rate=1e200"
+TWO_RANKS: dict[str, Any] = {"n_ranks": 2, "timeout_seconds": 300}
+JOBS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "mpiexec": ((), TWO_RANKS),
+    "torchrun": ((), {**TWO_RANKS, "launcher": "torchrun"}),
+    "unjudged": (("training.steps=1",), TWO_RANKS),
+    "misspelt": (("training.learningrate=1",), TWO_RANKS),
+    "missing": (("heads.rmd17.train=absent.extxyz",), TWO_RANKS),
+    "absurd": ((ABSURD_RATE,), TWO_RANKS),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("train")
+
+
+@pytest.fixture(scope="module")
+def config_file(folder) -> Path:
+    return write_run(folder)
+
+
+@pytest.fixture(scope="module")
+def unjudged_file(folder, config_file) -> Path:
+    """Without data to validate or test on."""
+    path = folder / "unjudged.yaml"
+    path.write_text(re.sub(r"\n +valid: .*", "", config_file.read_text()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def jobs(folder, config_file, unjudged_file) -> Iterator[Callable[[str], tuple[int, str, Path]]]:
+    """Status, output and folder of a launched run; all start when the first is asked for."""
+
+    def start(name: str):
+        overrides, options = JOBS[name]
+        path = unjudged_file if name == "unjudged" else config_file
+        run = f"run={folder / name}"
+        result = launch(COMMAND, str(path), run, *overrides, **options)
+        return result.returncode, result.stdout + result.stderr, folder / name
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = {name: pool.submit(start, name) for name in JOBS}
+        yield lambda name: futures[name].result()
+
+
+@pytest.fixture(scope="module")
+def alone(folder, config_file) -> Path:
+    assert main([str(config_file), f"run={folder / 'alone'}"]) == 0
+    return folder / "alone"
+
+
+@pytest.fixture
+def run_of(alone, tmp_path) -> Path:
+    """A copy of the finished run."""
+    return shutil.copytree(alone, tmp_path / "run")
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line, parse_constant=_refuse) for line in lines]
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def without_time(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: v for key, v in line.items() if key != "seconds"} for line in lines]
+
+
+def numbers(value: Any) -> list[float]:
+    """All numbers of nested dictionaries and lists, in the order of keys."""
+    if isinstance(value, dict):
+        return [n for key in sorted(value) for n in numbers(value[key])]
+    if isinstance(value, list):
+        return [n for item in value for n in numbers(item)]
+    return [value] if isinstance(value, float) else []
+
+
+def weights_of(run: Path) -> list[bytes]:
+    return [(run / "checkpoint" / name).read_bytes() for name in WEIGHTS]
+
+
+def check_run(run: Path) -> None:
+    potential = checkpoint.load(run / "checkpoint")
+    assert potential.head_names == tuple(LEVELS)
+    kinds = [(line["kind"], line["step"]) for line in lines_of(run)]
+    assert kinds == [
+        *[("before", 0), ("train", 1), ("train", 2), ("train", 3), ("valid", 3)],
+        *[("train", 4), ("train", 5), ("train", 6), ("valid", 6)],
+    ]
+    log = (run / "log.txt").read_text()
+    assert "step 6/6" in log
+    assert f"checkpoint: {run / 'checkpoint'}" in log
+    assert not list(run.glob("**/*.unfinished"))
+
+
+def test_alone(alone):
+    check_run(alone)
+    lines = lines_of(alone)
+    assert set(lines[1]["losses"]) == set(LEVELS)
+    assert set(lines[0]["heads"]) == set(LEVELS)
+    training = json.loads((alone / "checkpoint" / "training.json").read_text())
+    assert training["steps"] == 6
+    assert training["heads"]["mlearn"]["n_train"] == 4
+    assert training["heads"]["mlearn"]["valid"] == lines[-1]["heads"]["mlearn"]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun"])
+def test_two_ranks_do_what_one_does(launcher, jobs, alone):
+    status, output, run = jobs(launcher)
+    assert status == 0, output
+    check_run(run)
+    found, expected = (without_time(lines_of(r)) for r in (run, alone))
+    assert json.dumps(found).count(":") == json.dumps(expected).count(":")
+    assert numbers(found) == pytest.approx(numbers(expected), rel=1e-9)
+    assert output.count("step 6/6") == 1
+
+
+@pytest.mark.mpi
+def test_a_run_may_have_no_data_to_judge_it(jobs):
+    status, output, run = jobs("unjudged")
+    assert status == 0, output
+    assert checkpoint.load(run / "checkpoint").head_names == tuple(LEVELS)
+
+
+def test_running_a_finished_run_again_does_no_harm(run_of, config_file):
+    weights, before = weights_of(run_of), without_time(lines_of(run_of))
+    assert main([str(config_file), f"run={run_of}"]) == 0
+    assert weights_of(run_of) == weights
+    checkpoint.verify(run_of / "checkpoint")
+    after = without_time(lines_of(run_of))
+    assert after[: len(before)] == before
+    assert after[len(before) :] == before[-1:]
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def interrupted(tmp_path, config_file, monkeypatch) -> Path:
+    """A run of six steps with a snapshot every two that ended in the sixth."""
+    train_step = Trainer.train_step
+
+    def killed(trainer: Trainer) -> dict[str, float]:
+        if trainer.step == 5:
+            raise KilledError
+        return train_step(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", killed)
+        overrides = (f"run={tmp_path / 'run'}", "training.snapshot_every=2")
+        assert main([str(config_file), *overrides]) == 1
+    return tmp_path / "run"
+
+
+def finish(run: Path, config_file: Path) -> str:
+    assert main([str(config_file), f"run={run}"]) == 0
+    return (run / "log.txt").read_text()
+
+
+def test_an_interrupted_run_goes_on(interrupted, config_file, alone):
+    assert "continuing from step 4 (" in finish(interrupted, config_file)
+    assert weights_of(interrupted) == weights_of(alone)
+    assert lines_of(interrupted)[-1] == lines_of(alone)[-1]
+    before, judged = ("valid_before", "valid")
+    for of_run in (interrupted, alone):
+        heads = json.loads((of_run / "checkpoint" / "training.json").read_text())["heads"]
+        assert heads["rmd17"][before]["forces_mae"] != heads["rmd17"][judged]["forces_mae"]
+
+
+def test_a_damaged_snapshot_costs_some_steps_only(interrupted, config_file, alone):
+    damaged = interrupted / "snapshots" / "step-00000004" / "heads" / "wb97x.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert "continuing from step 2 (" in finish(interrupted, config_file)
+    assert weights_of(interrupted) == weights_of(alone)
+
+
+def test_a_write_that_was_killed_is_ignored(interrupted, config_file, alone):
+    snapshots = interrupted / "snapshots"
+    shutil.copytree(snapshots / "step-00000004", snapshots / "step-00000005.unfinished")
+    (interrupted / "checkpoint.unfinished").mkdir()
+    assert "continuing from step 4 (" in finish(interrupted, config_file)
+    assert weights_of(interrupted) == weights_of(alone)
+
+
+def error_of(capfd, config_file: Path, *overrides: str) -> str:
+    """What a run that fails says last; nothing but one line is an error."""
+    capfd.readouterr()
+    assert main([str(config_file), *overrides]) == 2
+    captured = capfd.readouterr()
+    lines = captured.err.splitlines()
+    assert "Traceback" not in captured.err
+    assert [line for line in lines if line.startswith("gfm-pretrain: error: ")] == lines[-1:]
+    return lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training.learningrate=1", "learning_rate"),
+        ("heads.rmd17.train=absent.extxyz", "FileNotFoundError: no such file: absent.extxyz"),
+        (
+            "heads.rmd17.labels=[energy, forces, stress]",
+            "head 'rmd17': no structure in .* 'stress'",
+        ),
+        ("heads.rmd17.reference_energies={H: -13}", "head 'rmd17': .* are missing for C, O; add"),
+        ("model.channels=0", r"model\.channels must lie in 1 to 4096, got 0"),
+        ("device=xpu", "device=xpu but torch"),
+    ],
+)
+def test_a_mistake_is_one_line(capfd, config_file, tmp_path, override, said):
+    assert re.search(said, error_of(capfd, config_file, override, f"run={tmp_path / 'run'}"))
+
+
+def test_a_missing_configuration_is_one_line(capfd, tmp_path):
+    assert "absent.yaml" in error_of(capfd, tmp_path / "absent.yaml")
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(capfd, config_file, tmp_path):
+    (tmp_path / "file").touch()
+    said = error_of(capfd, config_file, f"run={tmp_path / 'file' / 'run'}")
+    assert "cannot write the folder of the run" in said
+
+
+def test_another_run_in_the_folder_is_one_line(capfd, config_file, run_of):
+    said = error_of(capfd, config_file, f"run={run_of}", "seed=9", "heads.mlearn.batch_size=2")
+    assert "other settings (heads.mlearn.batch_size, seed); choose another folder" in said
+
+
+def test_after_a_mistake_the_folder_can_be_used(capfd, config_file, tmp_path):
+    run = f"run={tmp_path / 'run'}"
+    error_of(capfd, config_file, run, "heads.rmd17.train=absent.extxyz")
+    assert main([str(config_file), run, "training.steps=1"]) == 0
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_what_is_not_finite_is_one_line(capfd, config_file, tmp_path, steps):
+    overrides = (f"run={tmp_path / 'run'}", f"training.steps={steps}", "training.warmup_steps=0")
+    said = error_of(capfd, config_file, *overrides, ABSURD_RATE)
+    assert "is not finite at step 1; lower training.learning_rate" in said
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ("misspelt", r"gfm-pretrain: error: .*learning_rate"),
+        ("missing", r"gfm-pretrain: error on rank 1 of 2: .*no such file: absent\.extxyz"),
+        ("absurd", r"gfm-pretrain: error: TrainingError: .* is not finite at step 1; lower"),
+    ],
+)
+def test_two_ranks_say_a_mistake_once(jobs, job, said):
+    status, output, _ = jobs(job)
+    assert status != 0
+    assert len(re.findall(said, output)) == 1
+    assert output.count("gfm-pretrain: error") == 1
+    assert "Traceback" not in output

@@ -1,0 +1,353 @@
+"""N ranks are one rank: gradients, weights, averages, moments, losses, norms and errors."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gfm_models.graph import build_graph
+from gfm_models.potential import MultiHeadPotential
+from gfm_pretrain.config import RunConfig
+from gfm_pretrain.configuration import read_configuration
+from gfm_pretrain.data.sampler import batch_places
+from gfm_pretrain.data.structure import LabelledStructure
+from gfm_pretrain.process import World
+from gfm_pretrain.setup import Setup, set_up
+from gfm_pretrain.trainer import Trainer, TrainingError
+from launch import launch
+from programs.engine_program import PLACEMENTS, Arrays, examine, put_together, resumed, state
+from tiny_run import LEVELS, write_run
+from torch import Tensor
+
+PROGRAM = Path(__file__).parent / "programs" / "engine_program.py"
+RANKS = (2, 3, 5, 7)
+TO_ROUNDING = 1e-12
+AFTER_STEPS = 1e-10
+
+ALONE = World(
+    rank=0, size=1, local_rank=0, local_size=1, launcher="single", device=torch.device("cpu")
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Told:
+    """What the program found with one number of ranks and one placement."""
+
+    arrays: Arrays
+    facts: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory) -> Path:
+    return write_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def config(config_file) -> RunConfig:
+    return read_configuration(RunConfig, config_file)
+
+
+@pytest.fixture(scope="module")
+def one(config, tmp_path_factory) -> Told:
+    arrays, facts = examine(config, ALONE, tmp_path_factory.mktemp("one"))
+    return Told(arrays=arrays, facts=json.loads(json.dumps(facts)))
+
+
+@pytest.fixture(scope="module")
+def told(config_file, one, tmp_path_factory) -> Callable[[int, str], Told]:
+    """Each number of ranks is launched once, for both placements."""
+    results: dict[int, tuple[Path, dict[str, Any]]] = {}
+
+    def of_ranks(n_ranks: int, placement: str) -> Told:
+        if n_ranks not in results:
+            folder = tmp_path_factory.mktemp(f"ranks-{n_ranks}")
+            snapshot = one.facts["snapshot"]
+            result = launch(
+                PROGRAM,
+                str(config_file),
+                str(folder),
+                snapshot,
+                n_ranks=n_ranks,
+                timeout_seconds=300,
+            )
+            assert result.returncode == 0, result.stderr
+            results[n_ranks] = (folder, json.loads(result.stdout))
+        folder, facts = results[n_ranks]
+        with np.load(folder / f"{placement}.npz") as arrays:
+            return Told(arrays=dict(arrays), facts=facts[placement])
+
+    return of_ranks
+
+
+@pytest.fixture(params=[(n, p) for n in RANKS for p in PLACEMENTS], ids=lambda p: f"{p[0]}-{p[1]}")
+def several(request, told) -> Told:
+    return told(*request.param)
+
+
+def of_kind(arrays: Arrays, kind: str, what: str = "") -> Arrays:
+    """Arrays collected under `kind`, with its name removed; `what` such as `weight`."""
+    found = {
+        name.removeprefix(f"{kind}/"): a for name, a in arrays.items() if kind_of(name) == kind
+    }
+    return {name: array for name, array in found.items() if name.endswith(what)}
+
+
+def kind_of(name: str) -> str:
+    return name.split("/")[0]
+
+
+def difference(found: Arrays, expected: Arrays) -> float:
+    """Largest difference, relative to the largest number of the whole."""
+    assert found.keys() == expected.keys()
+    assert found
+    largest = max(np.abs(array).max() for array in expected.values())
+    return max(np.abs(found[name] - expected[name]).max() for name in expected) / largest
+
+
+def difference_by_part(found: Arrays, expected: Arrays) -> float:
+    """The worst of the backbone and each head, each relative to its own largest number."""
+    parts = {".".join(name.split(".")[: 1 + name.startswith("heads.")]) for name in expected}
+    assert parts == {"backbone", *(f"heads.{name}" for name in LEVELS)}
+
+    def of_part(arrays: Arrays, part: str) -> Arrays:
+        return {name: array for name, array in arrays.items() if name.startswith(f"{part}.")}
+
+    return max(difference(of_part(found, part), of_part(expected, part)) for part in parts)
+
+
+@pytest.mark.mpi
+def test_gradients_are_those_of_one_process(several, one):
+    found, expected = (of_kind(t.arrays, "correct", "gradient") for t in (several, one))
+    assert difference(found, expected) < TO_ROUNDING
+    assert difference_by_part(found, expected) < TO_ROUNDING
+    assert several.facts["first_norm"] == pytest.approx(one.facts["first_norm"], rel=TO_ROUNDING)
+
+
+@pytest.mark.mpi
+def test_averaging_instead_of_summing_would_be_noticed(several, one):
+    correct, averaged = (of_kind(several.arrays, kind, "gradient") for kind in KINDS_OF_GRADIENT)
+    assert difference(averaged, correct) > 1e-3
+    alone = (of_kind(one.arrays, kind, "gradient") for kind in KINDS_OF_GRADIENT)
+    assert difference(*alone) == 0.0
+
+
+KINDS_OF_GRADIENT = ("correct", "averaged")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("what", ["weight", "average", "exp_avg", "exp_avg_sq"])
+def test_trained_weights_are_those_of_one_process(several, one, config, what):
+    assert min(one.facts["norms"]) > config.training.clip_norm  # clipping is active in every step
+    found, expected = (of_kind(t.arrays, "trained", f"/{what}") for t in (several, one))
+    assert difference(found, expected) < AFTER_STEPS
+    moved = difference(found, of_kind(one.arrays, "correct", f"/{what}")) if what in MOVED else 1.0
+    assert moved > 1e-3
+
+
+MOVED = ("weight", "average")
+
+
+@pytest.mark.mpi
+def test_losses_norms_and_errors_are_those_of_one_process(several, one):
+    for name in ("first_losses", "losses", "norms", "before", "after"):
+        assert several.facts[name] == approximately(one.facts[name], rel=AFTER_STEPS), name
+    assert set(one.facts["after"]["monbtaw"]) == {
+        *("energy_mae_per_atom", "energy_rmse_per_atom", "forces_mae", "forces_rmse"),
+        *("stress_mae", "stress_rmse"),
+    }
+    assert set(one.facts["after"]["qm22_formic_dimer"]) == {
+        *("energy_mae_per_atom", "energy_rmse_per_atom")
+    }
+
+
+def approximately(expected: Any, *, rel: float) -> Any:
+    """pytest.approx for nested lists and dictionaries."""
+    if isinstance(expected, dict):
+        return {key: approximately(value, rel=rel) for key, value in expected.items()}
+    if isinstance(expected, list):
+        return [approximately(value, rel=rel) for value in expected]
+    return pytest.approx(expected, rel=rel)
+
+
+@pytest.mark.mpi
+def test_replicas_are_equal_bit_by_bit(several):
+    equal = several.facts["replicas_equal"]
+    assert set(equal) >= {"correct", "averaged", "trained"}
+    assert all(equal.values())
+
+
+@pytest.mark.mpi
+def test_a_rank_holds_the_heads_it_owns_and_no_others(several):
+    for rank, heads in enumerate(several.facts["heads"]):
+        owned = [name for name, ranks in several.facts["owners"].items() if rank in ranks]
+        assert heads == owned
+        assert sorted(owned) == several.facts["data"][rank]
+    of_rank_0 = several.facts["parameters"]
+    assert {n.split(".")[1] for n in of_rank_0 if n.startswith("heads.")} == set(
+        several.facts["heads"][0]
+    )
+    assert len(several.facts["heads"][0]) < len(LEVELS)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("n_ranks", RANKS)
+def test_resuming_is_as_if_nothing_had_happened(n_ranks, told):
+    arrays = told(n_ranks, "wrap-around").arrays
+    straight, resumed = (of_kind(arrays, kind) for kind in ("trained", "resumed"))
+    assert straight.keys() == resumed.keys()
+    assert all(straight[name].tobytes() == resumed[name].tobytes() for name in straight)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("what", ["weight", "average"])
+@pytest.mark.parametrize("n_ranks", RANKS)
+def test_resuming_on_other_ranks_changes_rounding_only(n_ranks, what, told, one):
+    expected = of_kind(one.arrays, "trained", f"/{what}")
+    found = of_kind(told(n_ranks, "wrap-around").arrays, "resumed_from_other", f"/{what}")
+    assert difference(found, expected) < AFTER_STEPS
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("n_ranks", [3, 7])
+def test_one_rank_continues_what_several_began(n_ranks, told, one, config):
+    snapshot = Path(told(n_ranks, "wrap-around").facts["snapshot"])
+    arrays, _ = put_together(state(resumed(config, ALONE, snapshot)), ALONE)
+    for what in MOVED:
+        expected = of_kind(one.arrays, "trained", f"/{what}")
+        found = {name: array for name, array in arrays.items() if name.endswith(f"/{what}")}
+        assert difference(found, expected) < AFTER_STEPS
+
+
+def test_resuming_alone_is_as_if_nothing_had_happened(one):
+    straight, resumed = (of_kind(one.arrays, kind) for kind in ("trained", "resumed"))
+    assert straight.keys() == resumed.keys()
+    assert all(straight[name].tobytes() == resumed[name].tobytes() for name in straight)
+
+
+def test_the_gradient_is_that_of_the_formula(config, one):
+    setup = set_up(config, ALONE)
+    loss = sum(
+        (options.weight * head_loss(config, setup, name) for name, options in config.heads.items()),
+        torch.zeros((), dtype=torch.float64),
+    )
+    loss.backward()
+    expected = {
+        f"{name}/gradient": (
+            np.zeros(p.shape) if p.grad is None else p.grad.numpy(force=True).copy()
+        )
+        for name, p in setup.potential.named_parameters()
+    }
+    found = of_kind(one.arrays, "correct", "gradient")
+    assert difference(found, expected) < TO_ROUNDING
+    assert difference_by_part(found, expected) < TO_ROUNDING
+
+
+def test_the_loss_is_that_of_the_formula(config, one):
+    setup = set_up(config, ALONE)
+    expected = {name: head_loss(config, setup, name).item() for name in config.heads}
+    assert one.facts["first_losses"] == pytest.approx(expected, rel=TO_ROUNDING)
+
+
+def head_loss(config: RunConfig, setup: Setup, name: str) -> Tensor:
+    """Σ_i ℓ_E(i) / D_E + λ_F Σ_a ℓ_F(a) / (3 D_F) + λ_S Σ_s ℓ_S(s) / (9 D_S), one by one.
+
+    D counts what is labelled in the batch; ℓ is the Huber loss of the residual over the head's
+    unit: energy per atom, force component, stress component times volume per atom.
+    """
+    data = setup.data[name].splits["train"].structures
+    batch = [
+        data[place]
+        for place in batch_places(
+            seed=config.seed,
+            head=name,
+            step=0,
+            batch_size=config.heads[name].batch_size,
+            n_structures=len(data),
+        )
+    ]
+    n_energies = sum(s.energy is not None for s in batch)
+    n_atoms = sum(s.n_atoms for s in batch if s.forces is not None)
+    n_stresses = sum(s.stress is not None for s in batch)
+    options, unit = config.loss, setup.summaries[name].unit
+    loss = torch.zeros((), dtype=torch.float64)
+    for s in batch:
+        energy, forces, virial = differentiate(setup.potential, s, name)
+        if s.energy is not None:
+            r = (energy - s.energy) / s.n_atoms / unit
+            loss = loss + options.energy_weight * huber(r, options.delta) / n_energies
+        if s.forces is not None:
+            r = (forces - torch.from_numpy(s.forces)) / unit
+            loss = loss + options.force_weight * huber(r, options.delta) / (3 * n_atoms)
+        if s.stress is not None:
+            volume = abs(float(np.linalg.det(s.cell)))
+            r = (virial - volume * torch.from_numpy(s.stress)) / s.n_atoms / unit
+            loss = loss + options.stress_weight * huber(r, options.delta) / (9 * n_stresses)
+    return loss
+
+
+def differentiate(
+    potential: MultiHeadPotential, s: LabelledStructure, head: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Energy, -dE/dr and dE/dε, by straining positions and cell."""
+    graph = build_graph(s.atomic_numbers, s.positions, cell=s.cell, pbc=s.pbc, cutoff=3.2)
+    positions = torch.from_numpy(s.positions).requires_grad_()
+    strain = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
+    deform = torch.eye(3, dtype=torch.float64) + (strain + strain.T) / 2
+    moved, cell = positions @ deform, torch.from_numpy(s.cell) @ deform
+    sender, receiver = graph.edge_index
+    vectors = moved[receiver] - moved[sender] + graph.shifts.double() @ cell
+    energy = potential(graph, vectors, head).sum()
+    by_position, by_strain = torch.autograd.grad(energy, (positions, strain), create_graph=True)
+    return energy, -by_position, by_strain
+
+
+def huber(residual: Tensor, delta: float) -> Tensor:
+    """torch's Huber loss is δ times this one's."""
+    zeros = torch.zeros_like(residual)
+    return torch.nn.functional.huber_loss(residual, zeros, delta=delta, reduction="sum") / delta
+
+
+def test_splitting_batches_changes_nothing(config, one):
+    whole = replace(config.training, micro_batch_edges=10**9)
+    trainer = Trainer(config := replace(config, training=whole), set_up(config, ALONE), ALONE)
+    trainer.accumulate_gradients()
+    found = {name: a for name, a in state(trainer).items() if name.endswith("gradient")}
+    assert difference(found, of_kind(one.arrays, "correct", "gradient")) < TO_ROUNDING
+
+
+def test_a_frozen_backbone_stays_as_it_is(config):
+    frozen = replace(config.training, freeze_backbone=True)
+    trainer = Trainer(config := replace(config, training=frozen), set_up(config, ALONE), ALONE)
+    before = {name: p.detach().clone() for name, p in trainer.potential.named_parameters()}
+    trainer.train_step()
+    for name, parameter in trainer.potential.named_parameters():
+        assert torch.equal(parameter, before[name]) == name.startswith("backbone.")
+
+
+def test_a_loss_that_is_not_finite_names_its_head(config):
+    trainer = Trainer(config, set_up(config, ALONE), ALONE)
+    with torch.no_grad():
+        next(trainer.potential.head("rmd17").parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="the loss of rmd17 is not finite at step 0; lower"):
+        trainer.train_step()
+
+
+def test_an_error_that_is_not_finite_names_its_head(config):
+    trainer = Trainer(config, set_up(config, ALONE), ALONE)
+    trainer.average.shadow_params[-1].fill_(float("nan"))
+    with pytest.raises(TrainingError, match="valid set of qm22_formic_dimer is not finite at"):
+        trainer.errors("valid")
+
+
+def test_errors_are_those_of_the_averaged_weights(config):
+    trainer = Trainer(config, set_up(config, ALONE), ALONE)
+    before = trainer.errors("valid")
+    with torch.no_grad():
+        for parameter in trainer.potential.parameters():
+            parameter.zero_()
+    assert trainer.errors("valid") == before
+    assert all(not parameter.any() for parameter in trainer.potential.parameters())
