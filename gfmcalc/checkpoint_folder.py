@@ -11,6 +11,7 @@ from gfm_models.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
     FORMAT,
+    RUN_CHECKPOINT,
     TRAINING_FILE,
     CheckpointError,
     head_file,
@@ -18,9 +19,6 @@ from gfm_models.checkpoint import (
     select,
     verify,
 )
-
-RUN_CHECKPOINT = "checkpoint"
-"""The folder inside a run folder that holds the run's checkpoint."""
 
 ACCEPTED_FORMS = (
     "a checkpoint folder, a run folder that holds checkpoint/, or a hub id org/name[@revision]"
