@@ -1,0 +1,56 @@
+# Everything is set up in .venv; a second run reuses it. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := build/demo
+RANKS ?= 2
+
+# Open MPI: run as root (containers, CI) and with more ranks than cores; bind no rank to a core.
+MPI_ENVIRONMENT := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+	PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+MPIEXEC := $(MPI_ENVIRONMENT) $(BIN)/mpiexec --bind-to none
+
+.PHONY: help install demo test check unit format clean
+
+help:
+	@echo "make demo     pretrain, publish and use a small model on real data (under 12 minutes)"
+	@echo "make test     all checks and tests (under 15 minutes)"
+	@echo "make check    linters, types and the layer rule alone"
+	@echo "make format   put the code into its form"
+	@echo "make clean    remove everything that was made, .venv included"
+
+install: $(STAMP)
+
+# torch comes first and alone: asked for beside other packages, pip may take a build with CUDA.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	rm -rf $(DEMO)
+	$(MPIEXEC) -n $(RANKS) $(BIN)/gfm-pretrain demo/run.yaml run=$(DEMO)/run
+	$(BIN)/gfm publish $(DEMO)/run --to $(DEMO)/hub/gfm-demo
+	$(BIN)/python demo/use.py $(DEMO)
+
+test: check unit
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+unit: $(STAMP)
+	$(BIN)/pytest
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
