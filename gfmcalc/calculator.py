@@ -85,6 +85,7 @@ class GFMCalculator(Calculator):
             ValueError: an element that the head does not know, or a structure that cannot be.
         """
         super().calculate(atoms, list(properties), list(system_changes))
+        self.results = {}  # a structure that is refused must not keep those of the last one
         graph = self._graph(self.atoms)
         self.results = _results(predict(self.potential, graph, self.head), graph)
 
@@ -97,7 +98,13 @@ class GFMCalculator(Calculator):
             atoms: The structure.
             invariants_only: Scalars alone; else all components, degree by degree, of each layer.
             num_layers: Only the first so many interactions; all for -1.
+
+        Raises:
+            ValueError: there are not so many, or as for `calculate`.
         """
+        n_layers = self.potential.backbone.config.n_interactions
+        if num_layers != -1 and not 1 <= num_layers <= n_layers:
+            raise ValueError(f"num_layers must be -1 or 1 to {n_layers}, got {num_layers}")
         graph = self._graph(atoms)
         layers = self.potential.backbone.equivariant_features(graph, edge_vectors(graph))
         layers = layers if num_layers == -1 else layers[:num_layers]
@@ -135,10 +142,12 @@ def _device(name: str | None) -> torch.device:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return accelerator if accelerator and accelerator.type in DEVICES else torch.device("cpu")
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        probe = torch.zeros((), dtype=torch.float64, device=name)
+        probe.item()  # "meta" holds no values, others no float64
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"cannot use device '{name}' ({reason}); try device='cpu'") from None
+    return probe.device
 
 
 def _results(prediction: Prediction, graph: AtomicGraph) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from gfm_pretrain.table import text_table
 from gfm_pretrain.train import pretrain
 
 N_COMPARED = 100
-"""Structures on which heads are compared."""
+"""About how many structures heads are compared on."""
 
 ReferenceChoice = dict[str, float] | Literal["auto", "isolated", "fit"]
 
@@ -93,6 +93,16 @@ class FinetuneOptions:
     device: Literal["auto", "cpu", "cuda", "xpu"] = "auto"
     """Kind of device."""
 
+    def __post_init__(self) -> None:
+        """Check the numbers that the length of the run follows from.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
 
 def finetune(options: FinetuneOptions, world: World) -> tuple[Path, str]:
     """Add a head to a checkpoint. Call on every rank.
@@ -107,18 +117,17 @@ def finetune(options: FinetuneOptions, world: World) -> tuple[Path, str]:
     config = checkpoint.read_config(options.model)
     _check_head(options, config)
     structures = _read(options)
-    sample = structures[:: max(1, len(structures) // N_COMPARED)]
     base = checkpoint.load(options.model)
-    misfits = {name: head_misfit(base, name, sample) for name in base.head_names}
+    misfits = {name: head_misfit(base, name, structures) for name in base.head_names}
     inherited = options.inherit_head or _closest(misfits)
     folder = pretrain(_run_config(options, inherited, n_structures=len(structures)), world)
-    drift = head_drift(base, checkpoint.load(folder, heads=[options.head]), sample)
+    drift = head_drift(base, checkpoint.load(folder, heads=[options.head]), structures)
     barrier(world)
     if world.rank == 0:
         _add_old_heads(folder, options, drift)
     barrier(world)
     tables = [_misfit_table(misfits, inherited), _error_table(folder, options)]
-    return folder, "\n\n".join([*tables, _drift_table(drift)])
+    return folder, "\n\n".join([*tables, _drift_table(folder, drift)])
 
 
 def head_misfit(
@@ -132,25 +141,22 @@ def head_misfit(
     """
     if not _knows(potential, head, structures):
         return math.inf
-    predictions = [_predict(potential, head, s) for s in structures]
     errors = [
-        p.forces.numpy() - s.forces
-        for s, p in zip(structures, predictions, strict=True)
-        if s.forces is not None
+        _predict(potential, head, s).forces.numpy() - s.forces
+        for s in _some([s for s in structures if s.forces is not None])
     ]
     if errors:
         return _root_mean_square(np.concatenate(errors))
-    energies = np.array([p.energy.item() for p in predictions])
-    return _energy_misfit(structures, energies)
+    labelled = _some([s for s in structures if s.energy is not None])
+    energies = np.array([_predict(potential, head, s).energy.item() for s in labelled])
+    return _energy_misfit(labelled, energies)
 
 
 def _energy_misfit(structures: Sequence[LabelledStructure], energies: np.ndarray) -> float:
-    labelled = [(s, e) for s, e in zip(structures, energies, strict=True) if s.energy is not None]
-    known, predicted = [s for s, _ in labelled], np.array([e for _, e in labelled])
-    fitted = fit_reference_energies(known, interaction_energies=predicted).values
+    fitted = fit_reference_energies(structures, interaction_energies=energies).values
     rest = [
         ((s.energy or 0.0) - e - sum(fitted[int(z)] for z in s.atomic_numbers)) / s.n_atoms
-        for s, e in labelled
+        for s, e in zip(structures, energies, strict=True)
     ]
     return _root_mean_square(np.array(rest))
 
@@ -170,11 +176,15 @@ def head_drift(
     for name in base.head_names:
         changes = [
             (_predict(mixed, name, s).forces - _predict(base, name, s).forces).numpy()
-            for s in structures
-            if _knows(base, name, [s])
+            for s in _some([s for s in structures if _knows(base, name, [s])])
         ]
         found[name] = _root_mean_square(np.concatenate(changes)) if changes else None
     return found
+
+
+def _some(structures: Sequence[LabelledStructure]) -> Sequence[LabelledStructure]:
+    """About `N_COMPARED` of them, spread over all."""
+    return structures[:: max(1, len(structures) // N_COMPARED)]
 
 
 def _check_head(options: FinetuneOptions, config: Mapping[str, Any]) -> None:
@@ -256,7 +266,7 @@ def _add_old_heads(
         heads[name] = replace(config, stale=config.stale or options.method == "full")
     heads[options.head] = checkpoint.head_config(new, options.head)
     training = checkpoint.read_training(folder)
-    before = checkpoint.read_training(options.model)["heads"]
+    before = checkpoint.read_training(options.model).get("heads", {})
     training["heads"] = before | training["heads"]
     training["drift"] = dict(drift)
     checkpoint.write_config(
@@ -282,6 +292,8 @@ def _misfit_table(misfits: Mapping[str, float], inherited: str) -> str:
 def _error_table(folder: Path, options: FinetuneOptions) -> str:
     facts = checkpoint.read_training(folder)["heads"][options.head]
     judged = "test" if "test" in facts else "valid"
+    if judged not in facts:
+        return "no errors are known: there are no data to validate or to test on"
     evaluations = {
         "before": facts[f"{judged}_before"],
         "after": facts[judged],
@@ -290,9 +302,14 @@ def _error_table(folder: Path, options: FinetuneOptions) -> str:
     return error_table({when: {options.head: errors} for when, errors in evaluations.items()})
 
 
-def _drift_table(drift: Mapping[str, float | None]) -> str:
+def _drift_table(folder: Path, drift: Mapping[str, float | None]) -> str:
+    heads = checkpoint.read_config(folder)["heads"]
     rows = [
-        (name, "-" if change is None else f"{1e3 * change:.1f}", "stale" if change else "")
+        (
+            name,
+            "-" if change is None else f"{1e3 * change:.1f}",
+            "stale" if heads[name]["stale"] else "",
+        )
         for name, change in drift.items()
     ]
     return text_table(("old head", "change of its forces on the new data, meV/Å", ""), rows)

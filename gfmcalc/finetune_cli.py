@@ -60,7 +60,8 @@ def _reference_energies(choice: str) -> dict[str, float] | str:
         ) from None
     except ValueError as error:
         raise ValueError(f"{choice} is not JSON: {error}") from None
-    if not isinstance(energies, dict):
+    numbers = energies.values() if isinstance(energies, dict) else [None]
+    if not all(isinstance(energy, int | float) for energy in numbers):
         raise ValueError(f'{choice} must hold {{"H": -13.6, …}}, eV by chemical symbol')
     return energies
 

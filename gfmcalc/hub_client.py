@@ -228,5 +228,5 @@ def _failure(error: Exception) -> str:
     reason = next(iter(str(cause).splitlines()), "")
     return (
         f"talking to {constants.ENDPOINT} failed ({type(cause).__name__}: {reason}): "
-        "check the network, or give a folder"
+        "check the network, or give a folder that is there"
     )

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gfm_models.graph import MAX_ATOMIC_NUMBER, AtomicGraph
-from gfm_models.layers.harmonics import MAX_DEGREE, spherical_harmonics
+from gfm_models.harmonics import MAX_DEGREE, spherical_harmonics
 from gfm_models.layers.interaction import Interaction
 from gfm_models.layers.mixing import ChannelMixing, linear
 from gfm_models.layers.radial import BesselBasis, cutoff_envelope

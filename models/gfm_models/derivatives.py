@@ -89,7 +89,8 @@ def hessian(
             _gradient(component, positions, create_graph=False, retain_graph=True)
             for component in gradient.flatten()
         ]
-    return torch.stack(rows).reshape(graph.n_nodes, 3, graph.n_nodes, 3)
+    stacked = torch.stack(rows) if rows else graph.positions  # no atoms, no rows
+    return stacked.reshape(graph.n_nodes, 3, graph.n_nodes, 3)
 
 
 def _gradient(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfm_models.layers.harmonics import split_degrees
+from gfm_models.harmonics import split_degrees
 
 SILU_GAIN = 1.68
 """Inverse root mean square of SiLU of a standard normal variable."""

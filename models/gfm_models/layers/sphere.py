@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfm_models.layers.harmonics import n_harmonics, sphere_quadrature, spherical_harmonics
+from gfm_models.harmonics import n_harmonics, sphere_quadrature, spherical_harmonics
 
 CORRELATION = 3
 
