@@ -80,7 +80,7 @@ class HeadOptions:
             raise ValueError(f"valid_fraction must lie in 0 to 1, got {self.valid_fraction}")
         if self.valid_fraction and self.valid is not None:
             raise ValueError("valid and valid_fraction exclude each other; leave one of them out")
-        if self.weight <= 0:
+        if not self.weight > 0:
             raise ValueError(f"weight of a head must be positive, got {self.weight}")
 
 
@@ -139,15 +139,15 @@ class TrainingOptions:
             ValueError: naming the option.
         """
         for name in _POSITIVE:
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise ValueError(f"training.{name} must be positive, got {getattr(self, name)}")
         if not self.warmup_steps >= 0:
             raise ValueError(f"training.warmup_steps must not be negative, got {self.warmup_steps}")
-        if self.weight_decay < 0:
+        if not self.weight_decay >= 0:
             raise ValueError(f"training.weight_decay must not be negative, got {self.weight_decay}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must lie in 0 to 1, got {self.ema_decay}")
-        if self.max_minutes is not None and self.max_minutes <= 0:
+        if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"training.max_minutes must be positive, got {self.max_minutes}")
 
 

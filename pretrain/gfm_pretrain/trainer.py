@@ -138,10 +138,24 @@ class Trainer:
 
     def facts(self) -> dict[str, Any]:
         """Plain values that belong to the state."""
-        return {"seconds": self.seconds, "average_updates": self.average.num_updates}
+        return {
+            "seconds": self.seconds,
+            "average_updates": self.average.num_updates,
+            "data": self._data_sums(),
+        }
 
     def restore(self, state: State, facts: Mapping[str, Any]) -> None:
-        """Continue from what `state` (of all parts this rank owns) and `facts` gave."""
+        """Continue from what `state` (of all parts this rank owns) and `facts` gave.
+
+        Raises:
+            ValueError: the content of a data file has changed since; the same on every rank.
+        """
+        changed = [f for f, sha256 in self._data_sums().items() if facts["data"].get(f) != sha256]
+        if changed:
+            raise ValueError(
+                f"the data of this run have changed since step {facts['step']}: "
+                f"{', '.join(changed)}; put them back, or choose another folder with run=FOLDER"
+            )
         averages = dict(zip(self.potential.parameters(), self.average.shadow_params, strict=True))
         with torch.no_grad():
             for part, named in self._parts().items():
@@ -157,6 +171,14 @@ class Trainer:
     def parts(self) -> list[str]:
         """The parts of the model on this rank: `backbone`, `heads/<name>`."""
         return list(self._parts())
+
+    def _data_sums(self) -> dict[str, str]:
+        """SHA-256 of the file of each head and split."""
+        return {
+            f"{head}/{split}": file["sha256"]
+            for head, summary in self.setup.summaries.items()
+            for split, file in summary.files.items()
+        }
 
     def _places(self, name: str) -> Int[np.ndarray, " batch_size"]:
         return batch_places(

@@ -47,7 +47,12 @@ def test_the_index_counts_atoms_edges_and_labels():
     assert index.n_atoms.tolist() == [3, 2, 1, 1]
     assert index.n_edges.tolist() == [6, 2, 6, 0]
     assert index.labelled.tolist() == [[1, 3, 0], [0, 2, 0], [1, 0, 1], [1, 0, 0]]
-    assert index.costs.tolist() == [6 + 3 * COST_OF_ATOM, 2 + 2 * COST_OF_ATOM, 11.0, 5.0]
+    assert index.costs.tolist() == [
+        6 + 3 * COST_OF_ATOM,
+        2 + 2 * COST_OF_ATOM,
+        6 + COST_OF_ATOM,
+        COST_OF_ATOM,
+    ]
 
 
 def test_the_index_and_the_batch_count_alike():

@@ -281,3 +281,14 @@ def test_two_ranks_say_a_mistake_once(jobs, job, said):
     assert len(re.findall(said, output)) == 1
     assert output.count("gfm-pretrain: error") == 1
     assert "Traceback" not in output
+
+
+def test_a_run_whose_data_have_changed_is_not_continued(capfd, config_file, folder, run_of):
+    data = folder / "mlearn-valid.extxyz"
+    original = data.read_text()
+    data.write_text(original + original)
+    try:
+        said = error_of(capfd, config_file, f"run={run_of}")
+    finally:
+        data.write_text(original)
+    assert "the data of this run have changed since step 6: mlearn/valid; put them back" in said

@@ -19,6 +19,7 @@ from gfm_pretrain.data.reference import (
     ReferenceEnergies,
     fit_reference_energies,
     force_scales,
+    isolated_atom_energies,
     resolve_reference_energies,
 )
 from gfm_pretrain.data.split import Index, Split, build_batch, build_split
@@ -141,15 +142,20 @@ def _read_files(
 def _set_aside(
     structures: list[LabelledStructure], options: HeadOptions
 ) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
-    """Train and validation structures of one file, chosen at random but always the same way."""
+    """Train and validation structures of one file, chosen at random but always the same way.
+
+    Isolated atoms stay: reference energies are looked for in the training set.
+    """
     n_valid = max(1, round(options.valid_fraction * len(structures)))
-    if n_valid >= len(structures):
+    order = np.random.default_rng(0).permutation(len(structures))
+    movable = [i for i in order if structures[i].n_atoms > 1]
+    if n_valid >= len(movable):
         raise ValueError(
             f"{options.train} has {len(structures)} structures, too few to set aside "
             f"valid_fraction = {options.valid_fraction} of them; give a file with `valid`"
         )
-    order = np.random.default_rng(0).permutation(len(structures))
-    valid, train = np.sort(order[:n_valid]), np.sort(order[n_valid:])
+    valid = np.sort(movable[:n_valid])
+    train = np.setdiff1d(order, valid)
     return [structures[i] for i in train], [structures[i] for i in valid]
 
 
@@ -210,13 +216,10 @@ def _inherited_reference(
 ) -> ReferenceEnergies:
     """Reference energies that make the inherited head right on average, unless they are given."""
     assert options.inherit is not None
-    if isinstance(options.reference_energies, dict) or options.reference_energies == "fit":
-        return resolve_reference_energies(train, options.reference_energies)
-    try:
-        return resolve_reference_energies(train, "isolated")
-    except ValueError:
-        if options.reference_energies == "isolated":
-            raise
+    choice = options.reference_energies
+    elements = {z for s in train for z in s.atomic_numbers.tolist()}
+    if choice != "auto" or elements <= isolated_atom_energies(train).keys():
+        return resolve_reference_energies(train, choice)
     old = base.head(options.inherit).config.reference_energies
     labelled = [s for s in train if s.energy is not None]
     present = {chemical_symbols[z] for s in labelled for z in s.atomic_numbers.tolist()}

@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 
 from gfm_pretrain.data.structure import LabelledStructure
 
-COST_OF_ATOM = 8.0
-"""Cost of an atom in edges: node products against one neighbour (measured on a CPU)."""
+COST_OF_ATOM = 4.0
+"""Cost of an atom in edges: node products against one neighbour. A rough figure;
+`python benchmarks/training_step.py` measures it, see benchmarks/RESULTS.md."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
