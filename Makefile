@@ -46,7 +46,8 @@ check: $(STAMP)
 	$(BIN)/codespell
 
 unit: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --nbmake notebooks
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -7,9 +7,9 @@ import pytest
 import torch
 from e3nn import o3
 from gfm_models.backbone import irreps
+from gfm_models.harmonics import coupling, degree_slice, n_harmonics
 from gfm_models.kernels.edge_operation import edge_operation
 from gfm_models.kernels.paths import Path, natural_paths
-from gfm_models.layers.harmonics import coupling, degree_slice, n_harmonics
 
 DEGREES = [(0, 1, 1), (1, 1, 1), (1, 2, 2), (0, 3, 3), (2, 2, 2), (2, 3, 3), (3, 3, 1)]
 N_NODES, N_EDGES, CHANNELS = 6, 17, 3

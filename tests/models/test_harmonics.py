@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from e3nn import o3
-from gfm_models.layers.harmonics import (
+from gfm_models.harmonics import (
     coupling,
     degree_slice,
     n_harmonics,

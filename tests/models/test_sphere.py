@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gfm_models.backbone import irreps
-from gfm_models.layers.harmonics import (
+from gfm_models.harmonics import (
     coupling,
     degree_slice,
     n_harmonics,
