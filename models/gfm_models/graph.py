@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_ATOMIC_NUMBER = 118
 
-FARTHEST = 1e6
+FARTHEST = 1e4
 """Å; positions beyond are a mistake, and lose the precision that distances need."""
 FLAT = 1e-9
 """Volume over the product of the lattice vectors' lengths, below which it is rounding noise."""

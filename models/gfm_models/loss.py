@@ -78,7 +78,8 @@ def residuals(
         Energy per atom in eV, forces in eV/Å, stress times volume per atom in eV.
     """
     n_atoms = n_atoms_of(graph).clamp(min=1)
-    virial_label = labels.stress * volumes(graph)[:, None, None]
+    volume = torch.where(graph.has_cell, volumes(graph), torch.nan)  # without one no stress
+    virial_label = labels.stress * volume[:, None, None]
     return (
         _masked(prediction.energy, labels.energy) / n_atoms,
         _masked(prediction.forces, labels.forces),

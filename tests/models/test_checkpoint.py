@@ -350,3 +350,21 @@ def test_nothing_that_can_run_code_is_read() -> None:
                 assert (node.value.id, node.attr) != ("torch", "load"), path
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec"}, path
+
+
+def test_a_file_that_is_not_listed_is_not_read(folder: Path) -> None:
+    rewrite_config(folder, lambda config: config["files"].pop("backbone.safetensors"))
+    with pytest.raises(CheckpointError, match=r"heads and files do not agree on .*backbone"):
+        load(folder)
+
+
+@pytest.mark.parametrize("value", ["4", 4.5, None])
+def test_an_architecture_of_other_types_is_refused(folder: Path, value: object) -> None:
+    rewrite_config(folder, lambda config: config["architecture"].update(l_max=value))
+    with pytest.raises(CheckpointError):
+        load(folder)
+
+
+def test_a_full_folder_is_not_saved_into(potential: MultiHeadPotential, folder: Path) -> None:
+    with pytest.raises(ValueError, match="is not empty; give a new folder"):
+        save(potential, folder, training={})

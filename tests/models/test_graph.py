@@ -161,3 +161,18 @@ def test_impossible_structures_are_refused(change: dict[str, np.ndarray], messag
     }
     with pytest.raises(ValueError, match=message):
         build_graph(**(structure | change), cutoff=CUTOFF)
+
+
+def test_torch_geometric_edges_must_be_sorted(
+    graphs: list[AtomicGraph], torch_geometric: ModuleType
+) -> None:
+    data = to_torch_geometric(graphs[0])
+    assert data.edge_index is not None
+    data.edge_index = data.edge_index.flip(1)
+    with pytest.raises(ValueError, match="sorted by receiver"):
+        from_torch_geometric(data)
+
+
+def test_positions_far_out_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"within 1e\+04 Å of the origin, found 5e\+12 Å; wrap"):
+        graph_from_atoms(Atoms("H", [[5e12, 0, 0]]), cutoff=5.0)

@@ -216,3 +216,13 @@ def test_weighted_loss_is_the_formula() -> None:
 def test_impossible_weights_are_refused(option: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LossConfig(**option)
+
+
+def test_a_stress_without_a_volume_pulls_at_nothing(potential: MultiHeadPotential) -> None:
+    graph = graph_from_atoms(molecule("CH4"), cutoff=potential.cutoff)
+    labels = Labels(
+        energy=torch.full((1,), math.nan, dtype=torch.float64),
+        forces=torch.full((graph.n_nodes, 3), math.nan, dtype=torch.float64),
+        stress=torch.zeros(1, 3, 3, dtype=torch.float64),
+    )
+    assert not sums_of(potential, graph, labels).any()

@@ -1,9 +1,12 @@
 """The neighbour list against a double loop over atoms and images."""
 
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
 import pytest
+from gfm_models import neighbors
 from gfm_models.neighbors import neighbor_list
 
 Edge = tuple[int, int, tuple[int, int, int]]
@@ -117,3 +120,43 @@ def test_atoms_at_one_position_in_different_cells_are_refused() -> None:
 def test_periodic_directions_need_independent_lattice_vectors(cell: np.ndarray) -> None:
     with pytest.raises(ValueError, match="no independent lattice vector for each periodic"):
         neighbor_list(np.zeros((1, 3)), cell=cell, pbc=np.ones(3, dtype=bool), cutoff=CUTOFF)
+
+
+THIN_AND_WIDE = {
+    "two atoms far apart": ([[0, 0, 0], [2000, 2000, 1]], [0, 0, 0], [False] * 3),
+    "a wide sheet": ([[0, 0, 0], [1999, 1999, 1]], [2000, 2000, 4], [True] * 3),
+    "a line": ([[0, 0, 0], [9e3, 0, 0]], [0, 0, 0], [False] * 3),
+    "an atom far from a slab": ([[0, 0, 0], [1, 1, 9e3]], [3, 3, 0], [True, True, False]),
+}
+
+
+@pytest.mark.parametrize("name", THIN_AND_WIDE)
+def test_thin_and_wide_boxes_do_not_kill_the_process(name: str) -> None:
+    positions, cell, pbc = THIN_AND_WIDE[name]
+    program = (
+        "import numpy as np; from gfm_models.neighbors import neighbor_list; "
+        f"print(neighbor_list(np.array({positions}, dtype=float), cell=np.diag({cell}) * 1.0, "
+        f"pbc=np.array({pbc}), cutoff=5.0)[0].shape[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0 if any(pbc) else int(done.stdout) == 0
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
+def test_a_longer_search_finds_the_same_edges(
+    pbc: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    positions = np.random.default_rng(0).uniform(0, 1, (40, 3)) * [20, 20, 4]
+    arguments = {"cell": np.diag([20.0, 20.0, 4.0]), "pbc": np.array(pbc), "cutoff": 3.0}
+    expected = neighbor_list(positions, **arguments)
+    monkeypatch.setattr(neighbors, "MOST_CELLS", 2.0)
+    assert neighbors.safe_cutoff(np.array([20.0, 20.0, 4.0]), 3.0) > 3.0
+    found = neighbor_list(positions, **arguments)
+    assert edges_of(found) == edges_of(expected)
+    assert (np.diff(found[0][1]) >= 0).all()
+
+
+def edges_of(found: tuple[np.ndarray, np.ndarray]) -> list[tuple[int, ...]]:
+    edge_index, shifts = found
+    return sorted(map(tuple, np.concatenate([edge_index.T, shifts], axis=1).tolist()))

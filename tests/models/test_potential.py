@@ -77,3 +77,16 @@ def test_energies_and_tables_stay_in_float64(
     assert potential.head("organic").get_buffer("reference_energies").dtype == torch.float64
     graph = graph_from_atoms(molecule("H2O"), cutoff=potential.cutoff)
     assert predict_energy(potential, graph, "organic").dtype == torch.float64
+
+
+@pytest.mark.parametrize("change", [nn.Module.double, nn.Module.float, nn.Module.half])
+def test_the_precision_of_a_finished_potential_stays(potential: MultiHeadPotential, change) -> None:
+    with pytest.raises(TypeError, match=r"cannot be changed; choose it with build_potential"):
+        change(potential)
+    assert potential.to("cpu") is potential
+
+
+def test_an_element_that_the_head_never_saw_is_refused(potential: MultiHeadPotential) -> None:
+    graph = graph_from_atoms(molecule("SiH4"), cutoff=potential.cutoff)
+    with pytest.raises(ValueError, match=r"head 'organic' does not know Si; it knows H, C, O"):
+        predict_energy(potential, graph, "organic")
