@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gfm_pretrain.cli import training_packages
 from gfm_pretrain.failure import run_main
 from gfm_pretrain.process import World
 
@@ -28,10 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _finetune(arguments: dict[str, Any], world: World) -> None:
-    from gfm_pretrain.process import broadcast_object
+    with training_packages():
+        from gfm_pretrain.process import broadcast_object
 
-    from gfmcalc.finetune import FinetuneOptions, finetune
-    from gfmcalc.hub import resolve_model
+        from gfmcalc.finetune import FinetuneOptions, finetune
+        from gfmcalc.hub import resolve_model
 
     model = resolve_model(arguments["model"]) if world.rank == 0 else None
     chosen = {name: value for name, value in arguments.items() if value is not None}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,14 +40,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read(path: Path, overrides: Sequence[str]) -> RunConfig:
-    from gfm_pretrain.config import RunConfig
-    from gfm_pretrain.configuration import read_configuration
+    with training_packages():
+        from gfm_pretrain.config import RunConfig
+        from gfm_pretrain.configuration import read_configuration
 
     return read_configuration(RunConfig, path, overrides)
 
 
+@contextmanager
+def training_packages() -> Iterator[None]:
+    """Say how to install what training imports, if it is missing.
+
+    Raises:
+        ValueError: naming the package and the way to get it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"training needs the package {error.name}: pip install 'gfmcalc[train]'"
+        ) from error
+
+
 def _pretrain(config: RunConfig, world: World) -> None:
-    from gfm_pretrain.train import pretrain
+    with training_packages():
+        from gfm_pretrain.train import pretrain
 
     pretrain(config, world)
 

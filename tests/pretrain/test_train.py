@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -292,3 +293,12 @@ def test_a_run_whose_data_have_changed_is_not_continued(capfd, config_file, fold
     finally:
         data.write_text(original)
     assert "the data of this run have changed since step 6: mlearn/valid; put them back" in said
+
+
+def test_a_missing_training_package_is_one_line(capfd, config_file, monkeypatch):
+    monkeypatch.delitem(sys.modules, "gfm_pretrain.train", raising=False)
+    monkeypatch.setitem(sys.modules, "torch_ema", None)
+    monkeypatch.delitem(sys.modules, "gfm_pretrain.trainer", raising=False)
+    monkeypatch.delitem(sys.modules, "gfm_pretrain.publish", raising=False)
+    said = error_of(capfd, config_file)
+    assert "training needs the package torch_ema: pip install 'gfmcalc[train]'" in said
