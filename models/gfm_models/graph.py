@@ -200,12 +200,12 @@ def from_torch_geometric(data: Data) -> AtomicGraph:
         raise ValueError("edges must be sorted by receiver, row 1 of edge_index; sort them")
     return AtomicGraph(
         atomic_numbers=data.z,  # pyright: ignore[reportArgumentType] (Data's fields are untyped)
-        positions=data.pos,  # pyright: ignore[reportArgumentType]
+        positions=data.pos,  # pyright: ignore[reportArgumentType] (same)
         cell=data.cell,
         pbc=data.pbc,
-        edge_index=data.edge_index,  # pyright: ignore[reportArgumentType]
+        edge_index=data.edge_index,  # pyright: ignore[reportArgumentType] (same)
         shifts=data.shifts,
-        graph_index=data.batch,  # pyright: ignore[reportArgumentType]
+        graph_index=data.batch,  # pyright: ignore[reportArgumentType] (same)
     )
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import torch.distributed as dist
-from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage] (public in the docs)
 
 from gfm_pretrain.launcher import (
     LaunchError,
@@ -112,7 +112,7 @@ class _Reporter:
         """Take a connection of our own: the main thread may wait in the first one."""
         self.rank, self.size, self.alone = meeting.rank, meeting.size, meeting.size == 1
         if meeting.store is not None:
-            store = meeting.store.clone()  # pyright: ignore[reportAttributeAccessIssue]
+            store = meeting.store.clone()  # pyright: ignore[reportAttributeAccessIssue] (not in the stub)
             store.set_timeout(timedelta(seconds=_GRACE_SECONDS))
             self.store = store
 

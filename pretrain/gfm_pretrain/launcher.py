@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Any, Literal
 
-from torch.distributed import Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import Store, TCPStore  # pyright: ignore[reportPrivateImportUsage] (public in the docs)
 from torch.distributed.rendezvous import rendezvous
 
 Launcher = Literal["torchrun", "mpi", "single"]

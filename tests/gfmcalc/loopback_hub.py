@@ -172,7 +172,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do  # noqa: N815 (the names that http.server looks for)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's name)
         """Be silent."""
 
     def send(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
