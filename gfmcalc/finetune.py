@@ -14,7 +14,8 @@ from gfm_models import checkpoint
 from gfm_models.derivatives import Prediction, predict
 from gfm_models.potential import MultiHeadPotential
 from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
-from gfm_pretrain.data.extxyz import LabelKeys, read_extxyz
+from gfm_pretrain.data.extxyz import read_extxyz
+from gfm_pretrain.data.labels import LabelKeys
 from gfm_pretrain.data.reference import fit_reference_energies
 from gfm_pretrain.data.split import build_batch
 from gfm_pretrain.data.structure import LabelledStructure

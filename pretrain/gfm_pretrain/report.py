@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from gfm_models.loss import LABEL_KINDS
 
-from gfm_pretrain.data.extxyz import FoundLabel
+from gfm_pretrain.data.labels import FoundLabel
 from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.process import World
 from gfm_pretrain.setup import Setup

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from gfm_pretrain.data.extxyz import FoundLabel, LabelTable
+from gfm_pretrain.data.labels import FoundLabel, LabelTable
 from gfm_pretrain.monitor import Monitor, logging_to
 from gfm_pretrain.process import World
 from gfm_pretrain.report import error_table, label_table, placement_table

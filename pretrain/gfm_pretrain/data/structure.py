@@ -11,6 +11,9 @@ from jaxtyping import Bool, Float64, Int64
 LARGEST_ATOMIC_NUMBER = 118
 SMALLEST_VOLUME = 1e-6
 """Å^3; cell vectors that span less are not three independent ones."""
+STRESS_ASYMMETRY = (1e-2, 1e-4)
+"""Largest difference of a stress from its transpose: relative to its largest component, and
+absolute (eV/Å^3; 0.16 kbar). Codes that print few digits stay below it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +98,22 @@ class LabelledStructure:
 
     def _error(self, message: str) -> ValueError:
         return ValueError(f"structure {self.identifier}: {message}")
+
+
+def symmetric_stress(
+    stress: Float64[np.ndarray, "3 3"], *, name: str = "the stress"
+) -> Float64[np.ndarray, "3 3"]:
+    """A stress that is symmetric to the digits of its code, made exactly so.
+
+    Raises:
+        ValueError: it has another shape or is not symmetric; `name` is what the message calls it.
+    """
+    if stress.shape != (3, 3):
+        raise ValueError(f"{name} must have shape [3, 3], got {list(stress.shape)}")
+    relative, absolute = STRESS_ASYMMETRY
+    if np.abs(stress - stress.T).max() > absolute + relative * np.abs(stress).max():
+        raise ValueError(f"{name} is not symmetric: {stress.tolist()}")
+    return (stress + stress.T) / 2
 
 
 def to_atoms(structure: LabelledStructure) -> Atoms:
