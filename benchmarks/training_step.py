@@ -24,9 +24,9 @@ from gfm_models.derivatives import predict
 from gfm_models.loss import LossConfig, label_counts, loss_sums, weighted_loss
 from gfm_models.potential import MultiHeadPotential, build_potential
 from gfm_pretrain.config import HeadOptions, TrainingOptions
+from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.heads import HeadSummary, read_head
-from gfm_pretrain.data.split import COST_OF_ATOM, build_batch
-from gfm_pretrain.data.structure import LabelledStructure
+from gfm_pretrain.data.structure_set import COST_OF_ATOM, Columns
 from gfm_pretrain.table import text_table
 from jaxtyping import Float
 from machine import describe_machine
@@ -48,7 +48,7 @@ class Batch:
     """Structures of one head, and their size."""
 
     head: str
-    structures: Sequence[LabelledStructure]
+    columns: Columns
     n_atoms: int
     n_edges: int
 
@@ -88,16 +88,13 @@ def read_batches(*, cutoff: float) -> tuple[dict[str, HeadSummary], list[Batch]]
             train=str(DATA / head / "valid.extxyz.gz"), level_of_theory="of the sample"
         )
         summaries[head], data = read_head(head, options, cutoff=cutoff)
-        split = data.splits["train"]
+        index = summaries[head].indices["train"]
         for size in BATCH_SIZES:
-            places = generator.choice(len(split.structures), size, replace=False)
-            n_atoms = int(split.index.n_atoms[places].sum())
-            n_edges = int(split.index.n_edges[places].sum())
+            places = generator.choice(len(index), size, replace=False)
+            n_atoms, n_edges = int(index.n_atoms(places).sum()), int(index.edges(places).sum())
             if n_edges <= MOST_EDGES:
-                structures = [split.structures[place] for place in places]
-                batches.append(
-                    Batch(head=head, structures=structures, n_atoms=n_atoms, n_edges=n_edges)
-                )
+                columns = data["train"].read(places)
+                batches.append(Batch(head=head, columns=columns, n_atoms=n_atoms, n_edges=n_edges))
     return summaries, batches
 
 
@@ -132,7 +129,7 @@ def step(potential: MultiHeadPotential, batch: Batch, *, unit: float) -> Callabl
     def run() -> None:
         potential.zero_grad(set_to_none=True)
         graph, labels = build_batch(
-            batch.structures, cutoff=potential.cutoff, device=torch.device("cpu")
+            batch.columns, cutoff=potential.cutoff, device=torch.device("cpu")
         )
         prediction = predict(potential, graph, batch.head, create_graph=True)
         sums = loss_sums(prediction, labels, graph, unit=unit, delta=config.delta)

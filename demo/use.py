@@ -206,11 +206,12 @@ def draw_learning_curves(root: Path) -> None:
     lines = (root / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, lines) if record["kind"] == "train"]
     figure, axis = plt.subplots(figsize=(6, 4))
-    for head in records[0]["losses"]:
-        losses = np.array([record["losses"][head] for record in records])
-        width = max(1, len(losses) // 50)
+    for head in dict.fromkeys(head for record in records for head in record["losses"]):
+        of_head = [record for record in records if head in record["losses"]]
+        width = max(1, len(of_head) // 50)
+        losses = np.array([record["losses"][head] for record in of_head])
         smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-        axis.semilogy(np.arange(len(smooth)) + width, smooth, label=head)
+        axis.semilogy([record["step"] for record in of_head[width - 1 :]], smooth, label=head)
     axis.set(xlabel="step", ylabel="loss")
     axis.legend()
     figure.tight_layout()

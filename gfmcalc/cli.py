@@ -1,9 +1,12 @@
-"""The command `gfm`: publish a checkpoint, get one, and show what is in it."""
+"""The command `gfm`: import data, publish a checkpoint, get one, and show what is in it."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from gfmcalc.command_line import with_dashes
+from gfmcalc.data_cli import add_data
 
 FORMS = "a run folder, a checkpoint folder, or org/name[@revision] on the Hugging Face hub"
 
@@ -26,19 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def with_dashes(argv: Sequence[str]) -> list[str]:
-    """The same words with `-` for `_` in the names of long options: `--a_b=c_d` → `--a-b=c_d`."""
-    return [_with_dashes(word) if word.startswith("--") else word for word in argv]
-
-
-def _with_dashes(option: str) -> str:
-    name, equals, value = option.partition("=")
-    return name.replace("_", "-") + equals + value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gfm", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_data(commands)
     _add_publish(commands)
     _add_pull(commands)
     _add_info(commands)
@@ -102,3 +96,7 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

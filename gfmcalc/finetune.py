@@ -8,22 +8,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from ase.data import chemical_symbols
 from gfm_models import checkpoint
 from gfm_models.derivatives import Prediction, predict
+from gfm_models.graph import build_graph
 from gfm_models.potential import MultiHeadPotential
 from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
 from gfm_pretrain.data.extxyz import read_extxyz
 from gfm_pretrain.data.labels import LabelKeys
 from gfm_pretrain.data.reference import fit_reference_energies
-from gfm_pretrain.data.split import build_batch
+from gfm_pretrain.data.store.store import is_store, open_store
 from gfm_pretrain.data.structure import LabelledStructure
+from gfm_pretrain.data.structure_set import in_memory
 from gfm_pretrain.process import World, barrier
 from gfm_pretrain.report import error_table
 from gfm_pretrain.table import text_table
 from gfm_pretrain.train import pretrain
 
+N_READ = 5000
+"""Structures of a store among which some are looked for to compare heads on."""
 N_COMPARED = 100
 """About how many structures heads are compared on."""
 
@@ -35,7 +38,7 @@ class FinetuneOptions:
     """What a fine-tuning is asked to do."""
 
     train: str
-    """Extended XYZ file of the new data."""
+    """Extended XYZ file of the new data, or a store, which brings its own splits."""
 
     model: Path
     """Checkpoint folder to start from."""
@@ -73,8 +76,8 @@ class FinetuneOptions:
     stress_key: str | None = None
     """Keys of the labels where they are not found by themselves."""
 
-    level_of_theory: str = "as in the training data"
-    """Of the new data."""
+    level_of_theory: str = ""
+    """Of the new data, where they are no store."""
 
     epochs: int = 100
     """Passes over the training data."""
@@ -117,11 +120,11 @@ def finetune(options: FinetuneOptions, world: World) -> tuple[Path, str]:
     """
     config = checkpoint.read_config(options.model)
     _check_head(options, config)
-    structures = _read(options)
+    structures, n_train = _read(options)
     base = checkpoint.load(options.model)
     misfits = {name: head_misfit(base, name, structures) for name in base.head_names}
     inherited = options.inherit_head or _closest(misfits)
-    folder = pretrain(_run_config(options, inherited, n_structures=len(structures)), world)
+    folder = pretrain(_run_config(options, inherited, n_train=n_train), world)
     drift = head_drift(base, checkpoint.load(folder, heads=[options.head]), structures)
     barrier(world)
     if world.rank == 0:
@@ -150,11 +153,14 @@ def head_misfit(
         return _root_mean_square(np.concatenate(errors))
     labelled = _some([s for s in structures if s.energy is not None])
     energies = np.array([_predict(potential, head, s).energy.item() for s in labelled])
-    return _energy_misfit(labelled, energies)
+    return _energy_misfit(labelled, energies, cutoff=potential.cutoff)
 
 
-def _energy_misfit(structures: Sequence[LabelledStructure], energies: np.ndarray) -> float:
-    fitted = fit_reference_energies(structures, interaction_energies=energies).values
+def _energy_misfit(
+    structures: Sequence[LabelledStructure], energies: np.ndarray, *, cutoff: float
+) -> float:
+    known = in_memory(structures, cutoff=cutoff)
+    fitted = fit_reference_energies(known, interaction_energies=energies).values
     rest = [
         ((s.energy or 0.0) - e - sum(fitted[int(z)] for z in s.atomic_numbers)) / s.n_atoms
         for s, e in zip(structures, energies, strict=True)
@@ -208,24 +214,35 @@ def _closest(misfits: Mapping[str, float]) -> str:
     return name
 
 
-def _read(options: FinetuneOptions) -> list[LabelledStructure]:
+def _read(options: FinetuneOptions) -> tuple[list[LabelledStructure], int]:
+    """The new data, of a store some of them, and how many are trained on."""
+    if is_store(Path(options.train)):
+        train = open_store(options.train, verify=False).splits["train"]  # the engine verifies
+        places = np.arange(0, len(train), max(1, len(train) // N_READ))
+        return list(train.structures(places)), len(train)
     keys = LabelKeys(
         energy=options.energy_key, forces=options.forces_key, stress=options.stress_key
     )
-    return read_extxyz(Path(options.train), keys=keys)[0]
-
-
-def _run_config(options: FinetuneOptions, inherited: str, *, n_structures: int) -> RunConfig:
+    structures, _ = read_extxyz(Path(options.train), keys=keys)
     set_aside = 0.0 if options.valid else options.valid_fraction
-    n_train = max(1, n_structures - round(set_aside * n_structures))
-    steps = options.epochs * math.ceil(n_train / options.batch_size)
-    head = HeadOptions(
-        train=options.train,
+    return structures, max(1, len(structures) - round(set_aside * len(structures)))
+
+
+def _head_options(options: FinetuneOptions, inherited: str) -> HeadOptions:
+    data: dict[str, Any]
+    if is_store(Path(options.train)):
+        data = {"store": options.train, "level_of_theory": options.level_of_theory}
+    else:
+        data = {
+            "train": options.train,
+            "valid_fraction": 0.0 if options.valid else options.valid_fraction,
+            "level_of_theory": options.level_of_theory or "as in the training data",
+        }
+    return HeadOptions(
+        **data,
         valid=options.valid,
-        valid_fraction=set_aside,
         test=options.test,
         labels=options.labels,
-        level_of_theory=options.level_of_theory,
         description=f"fine-tuned from head '{inherited}'",
         energy_key=options.energy_key,
         forces_key=options.forces_key,
@@ -234,9 +251,13 @@ def _run_config(options: FinetuneOptions, inherited: str, *, n_structures: int) 
         batch_size=options.batch_size,
         inherit=inherited,
     )
+
+
+def _run_config(options: FinetuneOptions, inherited: str, *, n_train: int) -> RunConfig:
+    steps = options.epochs * math.ceil(n_train / options.batch_size)
     return RunConfig(
         run=options.run,
-        heads={options.head: head},
+        heads={options.head: _head_options(options, inherited)},
         init_from=str(options.model),
         seed=options.seed,
         dtype=options.dtype,
@@ -325,7 +346,13 @@ def _knows(
 
 
 def _predict(potential: MultiHeadPotential, head: str, structure: LabelledStructure) -> Prediction:
-    graph, _ = build_batch([structure], cutoff=potential.cutoff, device=torch.device("cpu"))
+    graph = build_graph(
+        structure.atomic_numbers,
+        structure.positions,
+        cell=structure.cell,
+        pbc=structure.pbc,
+        cutoff=potential.cutoff,
+    )
     return predict(potential, graph, head)
 
 

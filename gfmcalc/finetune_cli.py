@@ -1,17 +1,15 @@
 """The command `gfm-finetune`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from gfm_pretrain.cli import training_packages
+from gfm_pretrain.extras import packages_for
 from gfm_pretrain.failure import run_main
 from gfm_pretrain.process import World
 
-from gfmcalc.cli import with_dashes
+from gfmcalc.command_line import E0S, read_reference_energies, with_dashes
 
 PROGRAM = "gfm-finetune"
 DESCRIPTION = """\
@@ -29,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _finetune(arguments: dict[str, Any], world: World) -> None:
-    with training_packages():
+    with packages_for("training", extra="train"):
         from gfm_pretrain.process import broadcast_object
 
         from gfmcalc.finetune import FinetuneOptions, finetune
@@ -40,7 +38,7 @@ def _finetune(arguments: dict[str, Any], world: World) -> None:
     chosen |= {
         "model": broadcast_object(world, model),
         "run": arguments["run"] or f"finetune-{arguments['head']}",
-        "reference_energies": _reference_energies(arguments["reference_energies"]),
+        "reference_energies": read_reference_energies(arguments["reference_energies"]),
     }
     if "labels" in chosen:
         chosen["labels"] = tuple(chosen["labels"])
@@ -50,28 +48,10 @@ def _finetune(arguments: dict[str, Any], world: World) -> None:
         sys.stdout.write(f"\n{tables}\n\n{usage}\n")
 
 
-def _reference_energies(choice: str) -> dict[str, float] | str:
-    """The choice itself, or the energies in the JSON file of that name."""
-    if choice in ("auto", "isolated", "fit"):
-        return choice
-    try:
-        energies = json.loads(Path(choice).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"--E0s must be auto, isolated, fit or a JSON file, and there is no file '{choice}'"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{choice} is not JSON: {error}") from None
-    numbers = energies.values() if isinstance(energies, dict) else [None]
-    if not all(isinstance(energy, int | float) for energy in numbers):
-        raise ValueError(f'{choice} must hold {{"H": -13.6, …}}, eV by chemical symbol')
-    return energies
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION)
     add = parser.add_argument
-    add("train", metavar="TRAIN", help="extended XYZ file with the new data")
+    add("train", metavar="TRAIN", help="extended XYZ file with the new data, or a store")
     add("--model", required=True, help="checkpoint or run folder, or org/name on the hub")
     add("--head", required=True, metavar="NEW", help="name of the new head")
     add("--valid", metavar="FILE", help="validation data")
@@ -83,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--E0s",
         dest="reference_energies",
         default="auto",
-        metavar="auto|isolated|fit|FILE",
+        metavar=E0S,
         help="reference energies: from isolated atoms, by least squares, or a JSON file",
     )
     add(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gfm_pretrain.extras import packages_for
 from gfm_pretrain.failure import USER_ERRORS, run_main
 from gfm_pretrain.process import World
 
@@ -40,30 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read(path: Path, overrides: Sequence[str]) -> RunConfig:
-    with training_packages():
+    with packages_for("training", extra="train"):
         from gfm_pretrain.config import RunConfig
         from gfm_pretrain.configuration import read_configuration
 
     return read_configuration(RunConfig, path, overrides)
 
 
-@contextmanager
-def training_packages() -> Iterator[None]:
-    """Say how to install what training imports, if it is missing.
-
-    Raises:
-        ValueError: naming the package and the way to get it.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"training needs the package {error.name}: pip install 'gfmcalc[train]'"
-        ) from error
-
-
 def _pretrain(config: RunConfig, world: World) -> None:
-    with training_packages():
+    with packages_for("training", extra="train"):
         from gfm_pretrain.train import pretrain
 
     pretrain(config, world)

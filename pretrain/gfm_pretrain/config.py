@@ -1,5 +1,6 @@
 """The configuration of a run: one YAML file, checked in full before anything starts."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,13 +9,19 @@ from gfm_models.checkpoint import check_head_name
 from gfm_models.heads import HEAD_WIDTH
 from gfm_models.loss import LossConfig
 
+EPOCHS = ("all", "largest", "smallest")
+"""What an epoch may be besides the name of a head."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadOptions:
     """One head: its data, what they are, and its part in the mixture."""
 
-    train: str
+    train: str | None = None
     """File with the training structures, extended XYZ, gzipped or not."""
+
+    store: str | None = None
+    """Folder that `gfm data import` made, in place of `train`: it has splits and labels."""
 
     valid: str | None = None
     """File whose errors are followed during training."""
@@ -25,8 +32,8 @@ class HeadOptions:
     test: str | None = None
     """File whose errors are reported before and after training."""
 
-    level_of_theory: str
-    """Such as `PBE/def2-SVP`."""
+    level_of_theory: str = ""
+    """Such as `PBE/def2-SVP`. Needed with files; a store knows its own."""
 
     description: str = ""
     """What the head is good for, in one sentence."""
@@ -56,8 +63,9 @@ class HeadOptions:
     """E0 by chemical symbol in eV; or from isolated atoms in the file; or by least squares; or
     `auto`: from isolated atoms if there are any, else by least squares."""
 
-    batch_size: int = 16
-    """Structures of this head in every step, over all ranks: its share in the mixture."""
+    batch_size: int | None = None
+    """Structures of this head in every step, over all ranks, where the mixture is explicit; 16 if
+    nothing is said."""
 
     weight: float = 1.0
     """Weight of this head in the loss."""
@@ -74,7 +82,8 @@ class HeadOptions:
         Raises:
             ValueError: naming the option.
         """
-        if self.batch_size < 1:
+        self._check_data()
+        if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size of a head must be at least 1, got {self.batch_size}")
         if not 0 <= self.valid_fraction < 1:
             raise ValueError(f"valid_fraction must lie in 0 to 1, got {self.valid_fraction}")
@@ -83,13 +92,74 @@ class HeadOptions:
         if not self.weight > 0:
             raise ValueError(f"weight of a head must be positive, got {self.weight}")
 
+    def _check_data(self) -> None:
+        if (self.train is None) == (self.store is None):
+            found = "neither" if self.train is None else "both"
+            raise ValueError(f"a head has either train, a file, or store, a folder; got {found}")
+        given = [name for name in _OF_FILES if getattr(self, name)]
+        if self.store is not None and given:
+            raise ValueError(
+                f"{', '.join(given)} cannot be given with store, which was imported with all of "
+                "it; leave it out, or give files with train"
+            )
+        if self.train is not None and not self.level_of_theory:
+            raise ValueError(
+                "level_of_theory is missing, such as PBE/def2-SVP; only a store brings its own"
+            )
+
+
+_OF_FILES = ("valid", "valid_fraction", "test", "energy_key", "forces_key", "stress_key")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureOptions:
+    """How much of each head there is in a step, and what an epoch is."""
+
+    by: Literal["explicit", "size", "temperature"] = "explicit"
+    """Who says how many structures of a head a step has: its `batch_size`; the size of its
+    training set; or this size to the power 1/temperature."""
+
+    batch_size: int | None = None
+    """Structures in every step on average, over all heads and ranks; not with `explicit`."""
+
+    temperature: float = 1.0
+    """1 is by size; the larger, the more alike are small and large sets."""
+
+    epoch: str = "largest"
+    """What one epoch is. `largest`: until every structure of every head was seen, so that the
+    head that takes longest is through; `smallest`: until the first head is through; `all`: as many
+    structures as all heads have together; or the name of the head that has to be through."""
+
+    def __post_init__(self) -> None:
+        """Check what depends on `by`.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        if (self.by == "explicit") != (self.batch_size is None):
+            found = "is missing" if self.batch_size is None else "cannot be given"
+            raise ValueError(
+                f"mixture.batch_size {found} with mixture.by={self.by}: heads have a batch_size of "
+                "their own with explicit, and share this one with size or temperature"
+            )
+        if not (math.isfinite(self.temperature) and self.temperature >= 1):
+            raise ValueError(f"mixture.temperature must be at least 1, got {self.temperature}")
+        if self.by != "temperature" and self.temperature != 1:
+            raise ValueError(
+                f"mixture.temperature={self.temperature} goes with mixture.by=temperature, "
+                f"got by={self.by}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """Length, optimiser and bookkeeping of a run."""
 
-    steps: int
-    """Optimiser steps."""
+    steps: int | None = None
+    """Optimiser steps; this or `epochs`."""
+
+    epochs: float | None = None
+    """Passes over the data, as `mixture.epoch` counts them; this or `steps`."""
 
     learning_rate: float = 5e-3
     """Largest learning rate."""
@@ -138,9 +208,15 @@ class TrainingOptions:
         Raises:
             ValueError: naming the option.
         """
+        if (self.steps is None) == (self.epochs is None):
+            found = "neither" if self.steps is None else "both"
+            raise ValueError(f"either training.steps or training.epochs must be given, got {found}")
         for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"training.{name} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"training.{name} must be positive, got {value}")
+        if self.epochs == math.inf:
+            raise ValueError("training.epochs must be finite; use training.max_minutes with steps")
         if not self.warmup_steps >= 0:
             raise ValueError(f"training.warmup_steps must not be negative, got {self.warmup_steps}")
         if not self.weight_decay >= 0:
@@ -153,6 +229,7 @@ class TrainingOptions:
 
 _POSITIVE = (
     "steps",
+    "epochs",
     "learning_rate",
     "final_learning_rate",
     "clip_norm",
@@ -179,6 +256,9 @@ class RunConfig:
     model: BackboneConfig | None = None
     """Architecture of the backbone; left out with `init_from`."""
 
+    mixture: MixtureOptions = field(default_factory=MixtureOptions)
+    """How much of each head there is in a step."""
+
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights of energy, forces and stress."""
 
@@ -187,6 +267,11 @@ class RunConfig:
 
     seed: int = 0
     """Of initial weights and of the order of the data."""
+
+    stage: Literal["mapped", "shared"] = "mapped"
+    """How stores are read: mapped files, whose pages all processes of a node share in the page
+    cache; or `shared`: read once per node into memory that its processes share, for file systems
+    that map files slowly or not at all (needs MPI)."""
 
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the weights; geometry, energies and their sums are in float64 always."""
@@ -210,6 +295,26 @@ class RunConfig:
                 )
         if self.init_from is not None and self.model is not None:
             raise ValueError("model is given by the checkpoint in init_from; leave one of them out")
+        self._check_mixture()
+
+    def _check_mixture(self) -> None:
+        mixture = self.mixture
+        sized = [name for name, head in self.heads.items() if head.batch_size is not None]
+        if mixture.by != "explicit" and sized:
+            raise ValueError(
+                f"heads.{sized[0]}.batch_size cannot be given with mixture.by={mixture.by}; "
+                "leave it out, or choose mixture.by=explicit"
+            )
+        if mixture.batch_size is not None and mixture.batch_size < len(self.heads):
+            raise ValueError(
+                f"mixture.batch_size must be at least the number of heads, {len(self.heads)}, or "
+                f"some steps would have no structures, got {mixture.batch_size}"
+            )
+        epochs = (*EPOCHS, *self.heads)
+        if mixture.epoch not in epochs:
+            raise ValueError(
+                f"mixture.epoch must be one of {', '.join(epochs)}, got '{mixture.epoch}'"
+            )
 
     @property
     def architecture(self) -> BackboneConfig:

@@ -1,10 +1,8 @@
 """Errors of a head on a set of structures, exact for any number of ranks."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers
 from gfm_models.derivatives import Prediction, predict, stress
 from gfm_models.graph import AtomicGraph, n_atoms_of
 from gfm_models.heads import HeadConfig
@@ -13,8 +11,10 @@ from gfm_models.potential import MultiHeadPotential
 from jaxtyping import Float
 from torch import Tensor
 
-from gfm_pretrain.data.split import Split, build_batch
-from gfm_pretrain.data.structure import LabelledStructure
+from gfm_pretrain.data.batch import build_batch
+from gfm_pretrain.data.reference import energies_per_atom
+from gfm_pretrain.data.shard import VOIGT
+from gfm_pretrain.data.structure_set import Places, StructureSet
 from gfm_pretrain.placement import split_by_size
 
 Metrics = dict[str, float]
@@ -27,36 +27,35 @@ KEY = {"energy": "energy_{}_per_atom", "forces": "forces_{}", "stress": "stress_
 def error_sums(
     potential: MultiHeadPotential,
     head: str,
-    split: Split,
+    structures: StructureSet,
     *,
+    places: Places,
     micro_batch_edges: int,
     device: torch.device,
 ) -> Float[Tensor, "3 3"]:
-    """Sum over structures of |error|, error² and number of components, for each kind of label."""
+    """Sum over `places` of |error|, error² and number of components, for each kind of label."""
     sums = torch.zeros(3, 3, dtype=torch.float64, device=device)
-    for part in split_by_size(split.index.n_edges, micro_batch_edges):
-        graph, labels = build_batch(split.structures[part], cutoff=potential.cutoff, device=device)
+    n_edges = structures.index(potential.cutoff).edges(places)
+    for part in split_by_size(n_edges, micro_batch_edges):
+        columns = structures.read(places[part])
+        graph, labels = build_batch(columns, cutoff=potential.cutoff, device=device)
         sums += _sums(predict(potential, graph, head), labels, graph)
     return sums
 
 
-def baseline_sums(
-    structures: Sequence[LabelledStructure], config: HeadConfig
-) -> Float[Tensor, "3 3"]:
-    """The same for a prediction of reference energies, zero forces and zero stress."""
-    values: dict[str, list[np.ndarray]] = {kind: [np.empty(0)] for kind in LABEL_KINDS}
-    for s in structures:
-        if s.energy is not None:
-            symbols = [chemical_symbols[z] for z in s.atomic_numbers]
-            reference = sum(config.reference_energies[symbol] for symbol in symbols)
-            values["energy"].append(np.array([(s.energy - reference) / s.n_atoms]))
-        if s.forces is not None:
-            values["forces"].append(s.forces.ravel())
-        if s.stress is not None:
-            values["stress"].append(s.stress.ravel())
-    return torch.stack(
-        [_sums_of(torch.from_numpy(np.concatenate(values[kind]))) for kind in LABEL_KINDS]
-    )
+def baseline_sums(structures: StructureSet, config: HeadConfig) -> Float[Tensor, "3 3"]:
+    """The same, over all, for a prediction of reference energies, zero forces and zero stress."""
+    reference = {atomic_numbers[s]: energy for s, energy in config.reference_energies.items()}
+    energies = energies_per_atom(structures, reference)
+    sums = torch.zeros(3, 3, dtype=torch.float64)
+    sums[0] = _sums_of(torch.from_numpy(energies[np.isfinite(energies)]))
+    for chunk in structures.chunks():
+        forces = chunk.forces[chunk.atoms]
+        stress = chunk.stress[:, VOIGT]
+        for row, values in enumerate((forces, stress), start=1):
+            known = values[np.isfinite(values)].astype(np.float64)
+            sums[row] += _sums_of(torch.from_numpy(known))
+    return sums
 
 
 def metrics(sums: Float[Tensor, "3 3"]) -> Metrics:

@@ -1,10 +1,11 @@
-"""What a run prints: labels that were found, who owns what, errors."""
+"""What a run prints: labels that were found, who owns what, how much was seen, errors."""
 
 from collections.abc import Mapping
 
 from gfm_models.loss import LABEL_KINDS
 
 from gfm_pretrain.data.labels import FoundLabel
+from gfm_pretrain.data.mixture import n_dealt
 from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.process import World
 from gfm_pretrain.setup import Setup
@@ -42,6 +43,17 @@ def placement_table(setup: Setup, world: World) -> str:
         for name, summary in setup.summaries.items()
     ]
     return text_table(("head", "level of theory", "elements", "E0 from", "ranks"), rows)
+
+
+def mixture_table(setup: Setup, step: int | None = None) -> str:
+    """How much of each head the steps before `step`, by default all of the run, have seen."""
+    n_steps = setup.total_steps if step is None else step
+    rows = []
+    for name, summary in setup.summaries.items():
+        size, batch = len(summary.indices["train"]), setup.batch_sizes[name]
+        seen = n_dealt(n_steps, batch)
+        rows.append((name, size, f"{float(batch):.6g}", seen, f"{seen / size:.3g}"))
+    return text_table(("head", "structures", "per step", "seen", "epochs"), rows)
 
 
 def error_table(errors: Mapping[str, Mapping[str, Metrics]]) -> str:

@@ -5,12 +5,14 @@ import math
 from gfm_pretrain.config import TrainingOptions
 
 
-def progress(step: int, elapsed_seconds: float, options: TrainingOptions) -> float:
+def progress(
+    step: int, elapsed_seconds: float, *, total_steps: int, max_minutes: float | None
+) -> float:
     """How far the run has come, 0 to 1: by steps, or by time where that is limited and ahead."""
-    by_steps = step / options.steps
-    if options.max_minutes is None:
+    by_steps = step / total_steps
+    if max_minutes is None:
         return by_steps
-    return min(1.0, max(by_steps, elapsed_seconds / (60 * options.max_minutes)))
+    return min(1.0, max(by_steps, elapsed_seconds / (60 * max_minutes)))
 
 
 def learning_rate(step: int, done: float, options: TrainingOptions) -> float:

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import torch
 from gfm_models import checkpoint
+from gfm_models.backbone import BackboneConfig
 from gfm_models.heads import Head
 from gfm_models.potential import MultiHeadPotential, build_potential
 
 from gfm_pretrain.config import RunConfig
-from gfm_pretrain.data.heads import HeadData, HeadSummary, read_head, read_heads
+from gfm_pretrain.data.heads import HeadSummary, Sets, read_head, read_heads
+from gfm_pretrain.data.mixture import batch_sizes, steps_per_epoch, total_steps
+from gfm_pretrain.data.store.share import share_store
+from gfm_pretrain.data.store.store import Store, check_content, open_store
 from gfm_pretrain.placement import place_heads
 from gfm_pretrain.process import World
 
@@ -24,10 +29,16 @@ class Setup:
     summaries: Mapping[str, HeadSummary]
     """All heads of the run, in the order of the configuration."""
 
+    batch_sizes: Mapping[str, Fraction]
+    """Structures of each head in a step, on average."""
+
+    total_steps: int
+    """Of the run; where the configuration has epochs, what they come to."""
+
     owners: Mapping[str, tuple[int, ...]]
     """Ranks that own each head."""
 
-    data: Mapping[str, HeadData]
+    data: Mapping[str, Sets]
     """Structures of the heads this rank owns."""
 
     potential: MultiHeadPotential
@@ -38,30 +49,75 @@ def set_up(config: RunConfig, world: World) -> Setup:
     """Read the data, place the heads, build what this rank owns. Call on every rank."""
     base = _load_base(config, world)
     architecture = base.backbone.config if base else config.architecture
-    summaries, data = read_heads(config, cutoff=architecture.cutoff, base=base, world=world)
-    costs = [s.step_cost * config.heads[name].batch_size for name, s in summaries.items()]
-    placed = place_heads(costs, world.size, method=config.training.placement)
-    owners = dict(zip(summaries, placed, strict=True))
+    summaries, data = read_heads(
+        config, open_stores(config, world), cutoff=architecture.cutoff, base=base, world=world
+    )
+    sizes = {name: len(summary.indices["train"]) for name, summary in summaries.items()}
+    batches = batch_sizes(config.mixture, config.heads, sizes)
+    epoch_steps = steps_per_epoch(config.mixture.epoch, batches, sizes)
+    owners = _place(config, summaries, batches, world)
     mine = [name for name in summaries if world.rank in owners[name]]
     for name in mine:
         if name not in data:
             options = config.heads[name]
             _, data[name] = read_head(name, options, cutoff=architecture.cutoff, base=base)
+    return Setup(
+        summaries=summaries,
+        batch_sizes=batches,
+        total_steps=total_steps(config.training, epoch_steps),
+        owners=owners,
+        data={name: data[name] for name in mine},
+        potential=_build(config, architecture, {n: summaries[n] for n in mine}, base, world),
+    )
+
+
+def open_stores(config: RunConfig, world: World) -> dict[str, Store]:
+    """The store of each head that has one, every byte of it checked. Call on every rank.
+
+    Every rank opens all of them, which costs no memory; the bytes to check are shared out.
+
+    Raises:
+        StoreError: a store is missing or damaged; where its content is, on the rank that read it.
+    """
+    folders = {name: head.store for name, head in config.heads.items() if head.store is not None}
+    opened = {
+        folder: open_store(folder, verify=False) for folder in dict.fromkeys(folders.values())
+    }
+    for store in opened.values():
+        check_content(store.folder, store.manifest, rank=world.rank, n_ranks=world.size)
+    if config.stage == "shared":
+        opened = {folder: share_store(store, world) for folder, store in opened.items()}
+    return {name: opened[folder] for name, folder in folders.items()}
+
+
+def _place(
+    config: RunConfig,
+    summaries: Mapping[str, HeadSummary],
+    batches: Mapping[str, Fraction],
+    world: World,
+) -> dict[str, tuple[int, ...]]:
+    costs = [summary.step_cost * float(batches[name]) for name, summary in summaries.items()]
+    placed = place_heads(costs, world.size, method=config.training.placement)
+    return dict(zip(summaries, placed, strict=True))
+
+
+def _build(
+    config: RunConfig,
+    architecture: BackboneConfig,
+    mine: Mapping[str, HeadSummary],
+    base: MultiHeadPotential | None,
+    world: World,
+) -> MultiHeadPotential:
     potential = build_potential(
         architecture,
-        {name: summaries[name].config for name in mine},
+        {name: summary.config for name, summary in mine.items()},
         seed=config.seed,
         dtype=DTYPES[config.dtype],
     ).to(world.device)
     if base is not None:
         _inherit(potential, base, config)
     potential.backbone.requires_grad_(not config.training.freeze_backbone)
-    return Setup(
-        summaries=summaries,
-        owners=owners,
-        data={name: data[name] for name in mine},
-        potential=potential,
-    )
+    return potential
 
 
 def _load_base(config: RunConfig, world: World) -> MultiHeadPotential | None:

@@ -6,9 +6,6 @@ One file for each part of the model, holding weights, averaged weights and optim
 that any number of ranks can read it: a rank reads the parts it owns.
 """
 
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +16,7 @@ from gfm_models.checkpoint import BACKBONE_FILE, file_sha256, head_file
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from gfm_pretrain.durable import UNFINISHED, flush, publish_folder, read_sealed, write_sealed
 from gfm_pretrain.process import World, barrier, gather_objects
 
 FOLDER = "snapshots"
@@ -44,7 +42,7 @@ def write_snapshot(
         keep: How many of the newest snapshots stay.
     """
     final = run / FOLDER / f"step-{step:08d}"
-    unfinished = final.with_suffix(".unfinished")
+    unfinished = final.with_suffix(UNFINISHED)
     if world.rank == 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         (unfinished / "heads").mkdir(parents=True)
@@ -52,7 +50,8 @@ def write_snapshot(
     written = {part_file(part): _save(unfinished, part, state) for part, state in parts.items()}
     files = {name: sha for found in gather_objects(world, written) for name, sha in found.items()}
     if world.rank == 0:
-        _commit(unfinished, final, {"step": step, "files": files, **facts})
+        write_sealed(unfinished / MANIFEST, {"step": step, "files": files, **facts})
+        publish_folder(unfinished, final)
         _remove_others(final, keep)
     barrier(world)
     return final
@@ -84,25 +83,8 @@ def part_file(part: str) -> str:
 def _save(folder: Path, part: str, state: Mapping[str, Tensor]) -> str:
     path = folder / part_file(part)
     save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, path)
-    _flush(path)
+    flush(path)
     return file_sha256(path)
-
-
-def _commit(unfinished: Path, final: Path, manifest: Mapping[str, Any]) -> None:
-    whole = {**manifest, "sha256": _sha256(manifest)}
-    (unfinished / MANIFEST).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    _flush(unfinished / MANIFEST)
-    shutil.rmtree(final, ignore_errors=True)
-    unfinished.rename(final)
-    _flush(final.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_others(newest: Path, keep: int) -> None:
@@ -116,16 +98,9 @@ def _remove_others(newest: Path, keep: int) -> None:
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return read_sealed(folder / MANIFEST)
     except (OSError, ValueError):
         return None
-    if not isinstance(manifest, dict) or manifest.pop("sha256", None) != _sha256(manifest):
-        return None
-    return manifest
-
-
-def _sha256(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _verifies(folder: Path, files: Mapping[str, str]) -> bool:

@@ -6,7 +6,7 @@ from gfm_pretrain.config import RunConfig
 from gfm_pretrain.monitor import Monitor, logging_to
 from gfm_pretrain.process import World, broadcast_object
 from gfm_pretrain.publish import write_checkpoint
-from gfm_pretrain.report import error_table, label_table, placement_table
+from gfm_pretrain.report import error_table, label_table, mixture_table, placement_table
 from gfm_pretrain.run_folder import open_run
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.snapshot import newest_snapshot, read_parts, write_snapshot
@@ -23,11 +23,13 @@ def pretrain(config: RunConfig, world: World) -> Path:
         The checkpoint's folder.
     """
     run = open_run(config, world)
-    monitor = Monitor(run, speaks=world.rank == 0, total_steps=config.training.steps)
     with logging_to(run, speaks=world.rank == 0):
-        trainer = Trainer(config, set_up(config, world), world)
-        monitor.say(label_table(trainer.setup))
-        monitor.say(placement_table(trainer.setup, world))
+        setup = set_up(config, world)
+        trainer = Trainer(config, setup, world)
+        monitor = Monitor(run, speaks=world.rank == 0, total_steps=setup.total_steps)
+        monitor.say(label_table(setup))
+        monitor.say(placement_table(setup, world))
+        monitor.say(f"what {setup.total_steps} steps are\n{mixture_table(setup)}")
         before = _resume(trainer, run, monitor)
         with monitor.progress(trainer.step):
             _train(trainer, run, monitor, before)
@@ -79,6 +81,7 @@ def _finish(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> Path
     baseline = {name: s.baseline for name, s in trainer.setup.summaries.items()}
     table = error_table({"before": before, "after": after, "predicting nothing": baseline})
     monitor.say(f"errors on the {judged} sets\n{table}")
+    monitor.say(f"what {trainer.step} steps were\n{mixture_table(trainer.setup, trainer.step)}")
     monitor.say(f"checkpoint: {folder}")
     return folder
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch_ema import ExponentialMovingAverage
 
 from gfm_pretrain.config import RunConfig
+from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.sampler import batch_places
-from gfm_pretrain.data.split import Index, build_batch, part_of
+from gfm_pretrain.data.structure_set import Index, Places
 from gfm_pretrain.evaluate import Metrics, error_sums, metrics
 from gfm_pretrain.placement import pack, split_by_size
 from gfm_pretrain.process import World, all_reduce_sum, new_groups
@@ -65,13 +66,18 @@ class Trainer:
     @property
     def done(self) -> float:
         """How far the run has come, 0 to 1."""
-        return progress(self.step, self.seconds, self.config.training)
+        return progress(
+            self.step,
+            self.seconds,
+            total_steps=self.setup.total_steps,
+            max_minutes=self.config.training.max_minutes,
+        )
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step on the next global batch.
 
         Returns:
-            The loss of every head, unweighted.
+            The loss of every head that has structures in this step, unweighted.
 
         Raises:
             TrainingError: a loss or the gradient is not finite; the same on every rank.
@@ -93,18 +99,22 @@ class Trainer:
         return losses
 
     def accumulate_gradients(self) -> dict[str, float]:
-        """Set every gradient to that of the loss of the whole global batch; losses by head."""
+        """Set every gradient to that of the loss of the whole global batch; losses by head.
+
+        A head without structures in this step has no loss; its weights have the gradient zero.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         losses = torch.zeros(len(self.groups), dtype=torch.float64, device=self.world.device)
         places = {name: self._places(name) for name in self.groups}
-        costs = {name: self._index(name).costs[batch] for name, batch in places.items()}
+        costs = {name: self._index(name).costs(batch) for name, batch in places.items()}
         taken = pack(costs, self.setup.owners, self.world.size)[self.world.rank]
         for row, name in enumerate(self.groups):
             if name in taken:
                 losses[row] = self._backward(name, places[name], taken[name])
         reduce_gradients(self.potential, self.groups, self.world)
         all_reduce_sum(self.world, losses)
-        return dict(zip(self.groups, losses.tolist(), strict=True))
+        found = zip(self.groups, losses.tolist(), strict=True)
+        return {name: loss for name, loss in found if len(places[name])}
 
     def errors(self, split: str) -> dict[str, Metrics]:
         """Errors of the averaged weights on a split, of every head that has it.
@@ -180,12 +190,12 @@ class Trainer:
             for split, file in summary.files.items()
         }
 
-    def _places(self, name: str) -> Int[np.ndarray, " batch_size"]:
+    def _places(self, name: str) -> Places:
         return batch_places(
             seed=self.config.seed,
             head=name,
             step=self.step,
-            batch_size=self.config.heads[name].batch_size,
+            batch_size=self.setup.batch_sizes[name],
             n_structures=len(self._index(name)),
         )
 
@@ -193,17 +203,17 @@ class Trainer:
         return self.setup.summaries[name].indices["train"]
 
     def _backward(
-        self, name: str, places: Int[np.ndarray, " batch"], taken: Int[np.ndarray, " taken"]
+        self, name: str, places: Places, taken: Int[np.ndarray, " taken"]
     ) -> Float[Tensor, ""]:
         """Add this rank's part of a head's gradient; the head's loss, unweighted, of this part."""
         index = self._index(name)
-        counts = torch.from_numpy(index.labelled[places].sum(0)).to(self.world.device)
+        counts = torch.from_numpy(index.labelled(places).sum(0)).to(self.world.device)
         mine = places[taken]
         total = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        for part in split_by_size(index.n_edges[mine], self.config.training.micro_batch_edges):
-            structures = [self.setup.data[name].splits["train"].structures[i] for i in mine[part]]
+        for part in split_by_size(index.edges(mine), self.config.training.micro_batch_edges):
+            columns = self.setup.data[name]["train"].read(mine[part])
             graph, labels = build_batch(
-                structures, cutoff=self.potential.cutoff, device=self.world.device
+                columns, cutoff=self.potential.cutoff, device=self.world.device
             )
             prediction = predict(self.potential, graph, name, create_graph=True)
             sums = loss_sums(
@@ -219,16 +229,12 @@ class Trainer:
         return total
 
     def _error_sums(self, name: str, split: str) -> Float[Tensor, "3 3"]:
-        owners = self.setup.owners[name]
-        mine = part_of(
-            self.setup.data[name].splits[split],
-            owners.index(self.world.rank),
-            len(owners),
-        )
+        owners, structures = self.setup.owners[name], self.setup.data[name][split]
         return error_sums(
             self.potential,
             name,
-            mine,
+            structures,
+            places=np.arange(owners.index(self.world.rank), len(structures), len(owners)),
             micro_batch_edges=self.config.training.micro_batch_edges,
             device=self.world.device,
         )

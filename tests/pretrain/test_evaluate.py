@@ -5,8 +5,9 @@ from gfm_models.backbone import BackboneConfig
 from gfm_models.derivatives import predict, stress
 from gfm_models.heads import HeadConfig
 from gfm_models.potential import MultiHeadPotential, build_potential
-from gfm_pretrain.data.split import build_batch, build_split
+from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.structure import LabelledStructure
+from gfm_pretrain.data.structure_set import StructureSet, in_memory
 from gfm_pretrain.evaluate import baseline_sums, error_sums, metrics
 
 CPU = torch.device("cpu")
@@ -46,6 +47,11 @@ STRUCTURES = [
     random_crystal(3, n_atoms=3, without="forces"),
     random_crystal(4, n_atoms=1, without="energy"),
 ]
+ALL = np.arange(len(STRUCTURES))
+
+
+def set_of(*structures: LabelledStructure) -> StructureSet:
+    return in_memory(structures, cutoff=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +59,19 @@ def potential() -> MultiHeadPotential:
     return build_potential(BackboneConfig(channels=2, cutoff=3.0), {"a": HEAD}, dtype=torch.float64)
 
 
-def errors_of(potential, structures, **options) -> dict[str, float]:
-    split = build_split(structures, cutoff=3.0)
+def sums_of(potential, places=ALL, **options) -> torch.Tensor:
     options = {"micro_batch_edges": 10**6, "device": CPU} | options
-    return metrics(error_sums(potential, "a", split, **options))
+    return error_sums(potential, "a", set_of(*STRUCTURES), places=places, **options)
+
+
+def errors_of(potential, places=ALL, **options) -> dict[str, float]:
+    return metrics(sums_of(potential, places, **options))
 
 
 def test_errors_are_means_over_what_is_labelled(potential):
     errors = {"energy": [], "forces": [], "stress": []}
     for s in STRUCTURES:
-        graph, _ = build_batch([s], cutoff=3.0, device=CPU)
+        graph, _ = build_batch(set_of(s).read(np.array([0])), cutoff=3.0, device=CPU)
         found = predict(potential, graph, "a")
         if s.energy is not None:
             errors["energy"].append((found.energy.item() - s.energy) / s.n_atoms)
@@ -80,21 +89,27 @@ def test_errors_are_means_over_what_is_labelled(potential):
         suffix = "_per_atom" if kind == "energy" else ""
         expected[f"{kind}_mae{suffix}"] = np.abs(values).mean()
         expected[f"{kind}_rmse{suffix}"] = np.sqrt(np.square(values).mean())
-    assert errors_of(potential, STRUCTURES) == pytest.approx(expected, rel=1e-12)
+    assert errors_of(potential) == pytest.approx(expected, rel=1e-12)
     assert set(expected) == ALL_METRICS
 
 
 def test_errors_do_not_depend_on_how_many_structures_are_taken_at_once(potential):
-    whole = errors_of(potential, STRUCTURES)
-    assert errors_of(potential, STRUCTURES, micro_batch_edges=1) == pytest.approx(whole, rel=1e-12)
+    whole = errors_of(potential)
+    assert errors_of(potential, micro_batch_edges=1) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 6])
+def test_the_sums_of_all_ranks_are_those_of_one(potential, n_ranks):
+    parts = [sums_of(potential, ALL[rank::n_ranks]) for rank in range(n_ranks)]
+    torch.testing.assert_close(sum(parts), sums_of(potential), rtol=1e-12, atol=0)
 
 
 def test_no_structures_have_no_errors(potential):
-    assert errors_of(potential, []) == {}
+    assert errors_of(potential, ALL[:0]) == {}
 
 
 def test_a_kind_without_labels_has_no_error(potential):
-    assert set(errors_of(potential, STRUCTURES[1:2])) == ALL_METRICS - {"stress_mae", "stress_rmse"}
+    assert set(errors_of(potential, ALL[1:2])) == ALL_METRICS - {"stress_mae", "stress_rmse"}
 
 
 def test_the_baseline_predicts_reference_energies_and_zeros():
@@ -103,9 +118,13 @@ def test_the_baseline_predicts_reference_energies_and_zeros():
     assert s.forces is not None
     assert s.stress is not None
     reference = sum({1: -13.0, 8: -2040.0}[z] for z in s.atomic_numbers.tolist())
-    found = metrics(baseline_sums([s], HEAD))
+    found = metrics(baseline_sums(set_of(s), HEAD))
     assert found["energy_mae_per_atom"] == pytest.approx(abs(s.energy - reference) / 2)
     assert found["forces_mae"] == pytest.approx(np.abs(s.forces).mean())
     assert found["stress_rmse"] == pytest.approx(np.sqrt((s.stress**2).mean()))
-    assert set(metrics(baseline_sums(STRUCTURES, HEAD))) == ALL_METRICS
-    assert metrics(baseline_sums([], HEAD)) == {}
+    assert set(metrics(baseline_sums(set_of(*STRUCTURES), HEAD))) == ALL_METRICS
+
+
+def test_the_baseline_counts_what_is_labelled():
+    sums = baseline_sums(set_of(*STRUCTURES), HEAD)
+    assert sums[:, 2].tolist() == [3, 3 * (2 + 4 + 1), 9 * 3]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gfm_models.graph import build_graph
 from gfm_models.potential import MultiHeadPotential
-from gfm_pretrain.config import RunConfig
+from gfm_pretrain.config import MixtureOptions, RunConfig
 from gfm_pretrain.configuration import read_configuration
 from gfm_pretrain.data.sampler import batch_places
 from gfm_pretrain.data.structure import LabelledStructure
@@ -246,6 +246,37 @@ def test_the_gradient_is_that_of_the_formula(config, one):
     assert difference_by_part(found, expected) < TO_ROUNDING
 
 
+def test_a_head_without_structures_in_a_step_takes_no_part(config):
+    """By size, five structures a step: three of the five heads have less than one of them."""
+    config = replace(
+        config,
+        mixture=MixtureOptions(by="size", batch_size=5),
+        heads={name: replace(head, batch_size=None) for name, head in config.heads.items()},
+    )
+    trainer = Trainer(config, set_up(config, ALONE), ALONE)
+    present = [name for name, batch in trainer.setup.batch_sizes.items() if batch >= 1]
+    assert present == ["wb97x", "monbtaw"]
+    losses = trainer.accumulate_gradients()
+    found = {name: a for name, a in state(trainer).items() if name.endswith("gradient")}
+    expected = {name: head_loss(config, trainer.setup, name) for name in present}
+    assert losses == pytest.approx({name: loss.item() for name, loss in expected.items()})
+    for name in config.heads:
+        of_head = [a for part, a in found.items() if part.startswith(f"heads.{name}.")]
+        assert any(a.any() for a in of_head) == (name in present)
+    check_backbone(trainer, found, sum(expected.values(), torch.zeros(())))
+
+
+def check_backbone(trainer: Trainer, found: Arrays, loss: Tensor) -> None:
+    """The gradient of the backbone is that of `loss`."""
+    named = dict(trainer.potential.backbone.named_parameters(prefix="backbone"))
+    gradients = torch.autograd.grad(loss, list(named.values()), materialize_grads=True)
+    expected = {
+        f"{name}/gradient": gradient.numpy()
+        for name, gradient in zip(named, gradients, strict=True)
+    }
+    assert difference({name: found[name] for name in expected}, expected) < TO_ROUNDING
+
+
 def test_the_loss_is_that_of_the_formula(config, one):
     setup = set_up(config, ALONE)
     expected = {name: head_loss(config, setup, name).item() for name in config.heads}
@@ -258,17 +289,15 @@ def head_loss(config: RunConfig, setup: Setup, name: str) -> Tensor:
     D counts what is labelled in the batch; ℓ is the Huber loss of the residual over the head's
     unit: energy per atom, force component, stress component times volume per atom.
     """
-    data = setup.data[name].splits["train"].structures
-    batch = [
-        data[place]
-        for place in batch_places(
-            seed=config.seed,
-            head=name,
-            step=0,
-            batch_size=config.heads[name].batch_size,
-            n_structures=len(data),
-        )
-    ]
+    data = setup.data[name]["train"]
+    places = batch_places(
+        seed=config.seed,
+        head=name,
+        step=0,
+        batch_size=setup.batch_sizes[name],
+        n_structures=len(data),
+    )
+    batch = list(data.structures(places))
     n_energies = sum(s.energy is not None for s in batch)
     n_atoms = sum(s.n_atoms for s in batch if s.forces is not None)
     n_stresses = sum(s.stress is not None for s in batch)

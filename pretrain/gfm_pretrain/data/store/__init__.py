@@ -1,0 +1,1 @@
+"""Structures on disk, in columns that are read at full speed."""
