@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -60,8 +61,9 @@ def run_main(
         timeout_seconds: As for `open_world`.
 
     Returns:
-        Exit status: 0, or 2 if every rank (or the only one) has the same user error, or what else
-        the only rank failed with. Where one rank of several fails, all end here instead.
+        Exit status of the only rank: 0, 2 after an error of the user, or what else it failed with;
+        and 2 if every one of several ranks has the same user error. Several ranks that are done, or
+        one of which fails, end here instead.
     """
     reporter = _Reporter(program, os.environ)
     with _threads_reported(reporter):
@@ -72,7 +74,7 @@ def run_main(
                 _call(main, world)
         except BaseException as error:
             return reporter.end(error)
-    return 0
+    return 0 if reporter.alone else _end_in_peace()
 
 
 def _call(main: Callable[[World], object], world: World) -> None:
@@ -205,6 +207,22 @@ def _exit_code(error: BaseException, *, everywhere: bool) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     return 2 if everywhere else 1
+
+
+def _end_in_peace() -> int:
+    """End now that all is done, without tearing down Python.
+
+    A thread of gloo may still hold the tensors of the last collective; dropping them while Python
+    ends takes the process down: "terminate called without an active exception", once in some
+    hundred runs. Source: https://github.com/pytorch/pytorch/issues/190489.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    MPI = sys.modules.get("mpi4py.MPI")
+    if MPI is not None and not MPI.Is_finalized():
+        MPI.Finalize()
+    os._exit(0)
 
 
 def _end_process(code: int) -> int:
