@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := build/demo
 RANKS ?= 2
+MLEARN := train valid test
 
 # Open MPI: run as root (containers, CI) and with more ranks than cores; bind no rank to a core.
 MPI_ENVIRONMENT := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
@@ -32,6 +33,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	rm -rf $(DEMO)
+	mkdir -p $(DEMO)/stores
+	$(BIN)/gfm data import extxyz $(MLEARN:%=data/mlearn/%.extxyz.gz) --out $(DEMO)/stores/mlearn \
+		--option split_by=filename group_by=frame --level-of-theory 'PBE/VASP (520 eV, PAW)' \
+		--licence 'BSD-3-Clause, NIST public domain' \
+		--citation 'Zuo et al., J. Phys. Chem. A 124, 731 (2020)'
 	$(MPIEXEC) -n $(RANKS) $(BIN)/gfm-pretrain demo/run.yaml run=$(DEMO)/run
 	$(BIN)/gfm publish $(DEMO)/run --to $(DEMO)/hub/gfm-demo
 	$(BIN)/python demo/use.py $(DEMO)

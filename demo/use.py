@@ -25,7 +25,9 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from gfm_models import checkpoint
 from gfm_pretrain.data.extxyz import read_extxyz
-from gfm_pretrain.data.structure import to_atoms
+from gfm_pretrain.data.store.manifest import MANIFEST
+from gfm_pretrain.data.store.store import open_store
+from gfm_pretrain.data.structure import LabelledStructure, to_atoms
 from gfm_pretrain.report import error_table
 
 from gfmcalc import GFMCalculator
@@ -189,7 +191,7 @@ def draw_parity(root: Path, training: dict[str, Any]) -> None:
 
 def force_pairs(root: Path, head: str, path: str) -> tuple[np.ndarray, np.ndarray]:
     """Labelled and predicted force components of some test structures."""
-    structures, _ = read_extxyz(path)
+    structures = test_structures(Path(path))
     structures = structures[:: max(1, len(structures) // N_PARITY)]
     calculator = GFMCalculator(root / MODEL, head=head)
     labels, predictions = [], []
@@ -199,6 +201,13 @@ def force_pairs(root: Path, head: str, path: str) -> tuple[np.ndarray, np.ndarra
         atoms.calc = calculator
         predictions.append(atoms.get_forces().ravel())
     return np.concatenate(labels), np.concatenate(predictions)
+
+
+def test_structures(path: Path) -> list[LabelledStructure]:
+    """Those of a file, or of the store whose manifest it is."""
+    if path.name == MANIFEST:
+        return list(open_store(path.parent).splits["test"].structures())
+    return read_extxyz(path)[0]
 
 
 def draw_learning_curves(root: Path) -> None:
