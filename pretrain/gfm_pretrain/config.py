@@ -27,7 +27,8 @@ class HeadOptions:
     """File whose errors are followed during training."""
 
     valid_fraction: float = 0.0
-    """Part of the training file that is set aside for validation where there is no `valid`."""
+    """Part of the training file, in runs of neighbouring structures, that is set aside for
+    validation where there is no `valid`. A store divides by molecule or material instead."""
 
     test: str | None = None
     """File whose errors are reported before and after training."""

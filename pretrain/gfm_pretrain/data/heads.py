@@ -35,6 +35,8 @@ from gfm_pretrain.process import World, gather_objects
 
 N_FOR_REFERENCE = 200
 """Structures whose interaction energies an inherited head predicts to find reference energies."""
+N_RUNS = 100
+"""Runs of neighbouring structures of a file, some of which are set aside."""
 
 Sets = Mapping[str, StructureSet]
 """Structures by split: those there are of train, valid and test."""
@@ -153,13 +155,11 @@ def _indices(sets: Sets, cutoff: float) -> dict[str, Index]:
 
 def _of_store(store: Store) -> tuple[Sets, dict[str, LabelTable]]:
     """The structures of a store, and the labels its manifest counts."""
-    keys, tables = store.manifest.keys, {}
+    tables = {}
     for split, facts in store.manifest.splits.items():
         counts = {"energy": facts.n_energies, "forces": facts.n_forces, "stress": facts.n_stresses}
         found = {
-            label: FoundLabel(
-                label=label, key=keys.get(label) if n else None, n_structures=n, ignored=()
-            )
+            label: FoundLabel(label=label, key="store" if n else None, n_structures=n, ignored=())
             for label, n in counts.items()
         }
         tables[split] = LabelTable(path=store.folder, n_structures=facts.n_structures, **found)
@@ -188,18 +188,20 @@ def _set_aside(
 ) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
     """Train and validation structures of one file, chosen at random but always the same way.
 
-    Isolated atoms stay: reference energies are looked for in the training set.
+    Runs of neighbours are set aside, not single structures: in a trajectory the next one is almost
+    the same. Isolated atoms stay: reference energies are looked for in the training set.
     """
     n_valid = max(1, round(options.valid_fraction * len(structures)))
-    order = np.random.default_rng(0).permutation(len(structures))
-    movable = [i for i in order if structures[i].n_atoms > 1]
+    movable = [i for i, structure in enumerate(structures) if structure.n_atoms > 1]
     if n_valid >= len(movable):
         raise ValueError(
             f"{options.train} has {len(structures)} structures, too few to set aside "
             f"valid_fraction = {options.valid_fraction} of them; give a file with `valid`"
         )
-    valid = np.sort(movable[:n_valid])
-    train = np.setdiff1d(order, valid)
+    runs = np.array_split(movable, min(N_RUNS, len(movable)))
+    order = np.random.default_rng(0).permutation(len(runs))
+    valid = np.sort(np.concatenate([runs[i] for i in order])[:n_valid])
+    train = np.setdiff1d(np.arange(len(structures)), valid)
     return [structures[i] for i in train], [structures[i] for i in valid]
 
 

@@ -120,14 +120,20 @@ def energies_per_atom(
     structures: Chunked, reference: Mapping[int, float]
 ) -> Float64[np.ndarray, "structures"]:
     """What remains of the energy of each structure without E0, eV per atom; NaN without a label."""
+    rest = list(each_energy_per_atom(structures, reference))
+    return np.concatenate(rest) if rest else np.empty(0)
+
+
+def each_energy_per_atom(
+    structures: Chunked, reference: Mapping[int, float]
+) -> Iterator[Float64[np.ndarray, "chunk"]]:
+    """The same, chunk by chunk."""
     table = np.full(LARGEST_ATOMIC_NUMBER + 1, np.nan)
     table[list(reference)] = list(reference.values())
-    rest = []
     for chunk in structures.chunks():
         energies = table[chunk.atomic_numbers[chunk.atoms]]
         sums = np.add.reduceat(energies, chunk.first_atom[:-1] - chunk.first_atom[0])
-        rest.append((chunk.energy - sums) / chunk.n_atoms)
-    return np.concatenate(rest) if rest else np.empty(0)
+        yield (chunk.energy - sums) / chunk.n_atoms
 
 
 class _Compositions:
@@ -174,8 +180,11 @@ class _Compositions:
         return found, int(rank)
 
     def _deviation(self, solution: Float64[np.ndarray, "elements"]) -> float:
-        sizes = [np.abs(targets - fractions @ solution) for fractions, targets in self._rows()]
-        median = float(np.median(np.concatenate(sizes)))
+        sizes = [
+            np.abs(targets - fractions @ solution).astype(np.float32)  # of millions of structures
+            for fractions, targets in self._rows()
+        ]
+        median = float(np.median(np.concatenate(sizes), overwrite_input=True))
         return max(MAD_TO_STANDARD_DEVIATION * median, SMALLEST_ENERGY_SCALE)
 
     def _rows(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

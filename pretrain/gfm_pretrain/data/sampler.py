@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 from gfm_pretrain.data.mixture import n_dealt
+from gfm_pretrain.data.scatter import scatter
 
 N_ROUNDS = 8
 """Rounds of the network, an even number. Four make a good permutation of large sets (Luby and
@@ -70,16 +71,9 @@ def _feistel(
     """Permute the places of a rectangle: each round moves one coordinate, by what the other is."""
     row, column = np.divmod(numbers, np.uint64(width))
     for this, other in zip(keys[::2], keys[1::2], strict=True):
-        row = (row + _scatter(column ^ this) % np.uint64(height)) % np.uint64(height)
-        column = (column + _scatter(row ^ other) % np.uint64(width)) % np.uint64(width)
+        row = (row + scatter(column ^ this) % np.uint64(height)) % np.uint64(height)
+        column = (column + scatter(row ^ other) % np.uint64(width)) % np.uint64(width)
     return row * np.uint64(width) + column
-
-
-def _scatter(x: UInt64[np.ndarray, " items"]) -> UInt64[np.ndarray, " items"]:
-    """The finaliser of splitmix64: Steele, Lea and Flood, OOPSLA 2014, 453."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    return x ^ (x >> np.uint64(31))
 
 
 def _round_keys(name: str) -> UInt64[np.ndarray, " rounds"]:

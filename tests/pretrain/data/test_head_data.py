@@ -64,3 +64,24 @@ def test_the_files_are_known_by_their_sha256(options):
     assert index.labelled(np.arange(3)).tolist() == [[1, 2, 0], [1, 2, 0], [0, 2, 0]]
     assert summary.config.labels == ("energy", "forces")
     assert len(data["train"]) == len(index) == 3
+
+
+def test_runs_of_neighbours_are_set_aside_and_single_atoms_stay(tmp_path):
+    """2000 frames of a trajectory: 200 of them in ten runs of twenty."""
+    frames = [frame("H", 0.7 + 1e-5 * i, -1.0 - 1e-5 * i) for i in range(2000)]
+    atom = '1\npbc="F F F" energy=-0.4 Properties=species:S:1:pos:R:3\nH 0 0 0\n'
+    (tmp_path / "train.extxyz").write_text(atom + "".join(frames))
+    options = HeadOptions(
+        train=str(tmp_path / "train.extxyz"), valid_fraction=0.1, level_of_theory="PBE"
+    )
+    _, sets = read_head("a", options, cutoff=3.0)
+    frames_of = {
+        split: [int(s.identifier.split(":")[1]) for s in structures.structures()]
+        for split, structures in sets.items()
+    }
+    assert len(frames_of["valid"]) == 200
+    assert 0 in frames_of["train"]
+    assert sorted(frames_of["train"] + frames_of["valid"]) == list(range(2001))
+    assert np.count_nonzero(np.diff(frames_of["valid"]) > 1) <= 10
+    _, again = read_head("a", options, cutoff=3.0)
+    assert again["valid"].identifier(7) == sets["valid"].identifier(7)

@@ -36,7 +36,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .3rem .8rem .3rem 0; tex
   vertical-align: top; overflow-wrap: anywhere; }
 th { font-weight: 600; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; }
 .plots .elements { grid-column: 1 / -1; }
 figure { margin: 0; }
 svg { width: 100%; height: auto; }
@@ -56,7 +56,7 @@ def write_page(audit: Audit, path: Path, *, title: str, facts: Mapping[str, str]
         facts: What else is known of the data, by name, as plain text.
     """
     sections = [
-        _section("The data", _rows(facts.items())) if facts else "",
+        _section("The data", _rows(_known(facts))) if facts else "",
         _section("Structures that passed", _rows(summarise(audit.statistics))),
         _section("Units and signs", _verdicts(audit)),
         _section("Findings", _findings(audit)),
@@ -70,6 +70,10 @@ def write_page(audit: Audit, path: Path, *, title: str, facts: Mapping[str, str]
     )
     body = f"<body>\n<h1>{escape(title)}</h1>\n{''.join(sections)}</body>\n</html>\n"
     path.write_text(head + body, encoding="utf-8")
+
+
+def _known(facts: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, text) for name, text in facts.items() if text]
 
 
 def _section(title: str, content: str) -> str:

@@ -55,7 +55,7 @@ class Audit:
     """Of configurations that followed each other."""
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
     """Findings by kind and action."""
-    _previous: tuple[str, LabelledStructure] | None = None
+    _previous: LabelledStructure | None = None
 
     @property
     def n_structures(self) -> int:
@@ -74,12 +74,12 @@ class Audit:
         example = (finding.identifier, finding.reason)
         self.tallies.setdefault((finding.kind, action), Tally()).add(1, [example])
 
-    def add(self, structure: LabelledStructure, measures: Measures, *, group: str) -> None:
-        """Take in a structure that is kept; configurations of a group follow each other."""
+    def add(self, structure: LabelledStructure, measures: Measures) -> None:
+        """Take in a structure that is kept; it is compared with the one before where it can be."""
         self.statistics.add(structure, measures)
-        if self._previous is not None and self._previous[0] == group:
-            self.consistency.add(self._previous[1], structure)
-        self._previous = (group, structure)
+        if self._previous is not None:
+            self.consistency.add(self._previous, structure)
+        self._previous = structure
 
     def add_energies(
         self, energies: Float[np.ndarray, " structures"], reference_values: Mapping[int, float]
@@ -162,6 +162,7 @@ def _findings(audit: Audit) -> list[Table]:
     table = Table("kind", "what was done", "records", "such as", title="Findings")
     table.title_justify = "left"
     table.columns[2].justify = "right"
+    table.columns[3].overflow = "fold"  # an identifier is of use only whole
     for kind, action, tally in audit.findings():
         examples = [f"{name}: {reason}" for name, reason in tally.examples[:EXAMPLES_IN_TABLE]]
         cells = (kind, WORDS[action], f"{tally.count:,}", "\n".join(examples))

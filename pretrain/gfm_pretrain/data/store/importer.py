@@ -1,6 +1,7 @@
 """Import: published files in, a store out; side by side, and continued where it was interrupted."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from gfm_pretrain.data.audit.checks import Finding, check, fingerprint, finitene
 from gfm_pretrain.data.audit.report import Audit
 from gfm_pretrain.data.sources.source import Block, Record, Refused
 from gfm_pretrain.data.store.finish import finish_import
-from gfm_pretrain.data.store.job import PARTS, ImportOptions, Job, begin, new_job
+from gfm_pretrain.data.store.job import PARTS, ImportOptions, Job, begin, claimed, new_job
 from gfm_pretrain.data.store.manifest import MANIFEST, SPLITS, Manifest
 from gfm_pretrain.data.store.parts import Entry, PartWriter
 from gfm_pretrain.data.store.progress import showing_progress, showing_work
@@ -39,23 +40,25 @@ def import_source(
     Raises:
         FileNotFoundError: a file is missing.
         FileExistsError: `out` is there already.
-        ValueError: an option is wrong, a file is damaged, or a structure is over the budget.
+        ValueError: an option is wrong, a file is damaged, a structure is over the budget, or
+            another import into the same store is at work.
     """
     folder = out.with_name(out.name + UNFINISHED)
     job = new_job(asked)
     if out.exists():
         raise FileExistsError(f"{out} exists already; remove it, or choose another --out")
-    if world.rank == 0:
-        begin(folder, job)
-    barrier(world)
-    if not (folder / MANIFEST).exists():
-        with showing_progress(folder / PARTS, job, speaks=world.rank == 0):
-            _import_parts(folder, job, world=world, processes=processes)
-    barrier(world)
-    if world.rank > 0:
-        return None
-    with showing_work("duplicates, splits, shards, reference energies, audit"):
-        return finish_import(folder, job, out=out)
+    with claimed(folder) if world.rank == 0 else nullcontext():
+        if world.rank == 0:
+            begin(folder, job)
+        barrier(world)
+        if not (folder / MANIFEST).exists():
+            with showing_progress(folder / PARTS, job, speaks=world.rank == 0):
+                _import_parts(folder, job, world=world, processes=processes)
+        barrier(world)
+        if world.rank > 0:
+            return None
+        with showing_work("duplicates, splits, shards, reference energies, audit"):
+            return finish_import(folder, job, out=out)
 
 
 def import_share(folder: Path, job: Job, rank: int, *, n_ranks: int) -> None:
@@ -114,7 +117,7 @@ def _import_record(record: Record | Refused, writer: PartWriter, audit: Audit, j
         return
     if _is_left_out(check(structure, measures, budget=job.asked.budget), audit, job):
         return
-    audit.add(structure, measures, group=record.group)
+    audit.add(structure, measures)
     writer.add(
         Entry(
             structure=structure,

@@ -1,5 +1,9 @@
 """What an import was asked to do, kept beside its parts so that the same command continues it."""
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +17,8 @@ from gfm_pretrain.data.store.splits import Fractions
 from gfm_pretrain.durable import read_sealed, write_sealed
 
 JOB = "import.json"
+LOCK = "import.lock"
+"""Held by the import that is at work."""
 PARTS = "parts"
 """Folder of an unfinished store that holds what its processes wrote."""
 OF_PARTS = ("source", "files", "options", "refuse", "keep", "budget")
@@ -112,6 +118,30 @@ def new_job(asked: ImportOptions) -> Job:
             "such as 'PBE/VASP'"
         )
     return job
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other imports out of an unfinished store; one that is killed lets go by itself.
+
+    File systems without locks, and Windows, keep nobody out.
+
+    Raises:
+        ValueError: another import is at work in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        if os.name == "posix":
+            import fcntl  # posix only
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"another import is at work in {folder}; wait for it") from None
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
+        yield
 
 
 def begin(folder: Path, job: Job) -> None:

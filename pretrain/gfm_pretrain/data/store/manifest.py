@@ -136,6 +136,31 @@ def read_manifest(folder: Path) -> Manifest:
         raise StoreError(str(error)) from error
 
 
+def describe_store(manifest: Manifest) -> dict[str, str]:
+    """What a store says of itself, in words for a table; some may be empty."""
+    splits = (
+        f"{name} {facts.n_structures:,} structures, {facts.n_atoms:,} atoms"
+        for name, facts in manifest.splits.items()
+    )
+    elements = manifest.scales  # all that are trained on, which others may not go beyond
+    options = ", ".join(
+        f"{name} {value}" for name, value in manifest.source_options.items() if value
+    )
+    return {
+        "source": manifest.source + (f" ({options})" if options else ""),
+        "level of theory": manifest.level_of_theory,
+        "description": manifest.description,
+        "structures": "; ".join(splits),
+        "splits": manifest.split_origin,
+        "elements": " ".join(elements),
+        "reference energies": manifest.reference_origin,
+        "force scale": f"{manifest.force_scale:.4f} eV/Å",
+        "licence": manifest.licence,
+        "citation": manifest.citation,
+        "files": ", ".join(manifest.source_files),
+    }
+
+
 def _check_format(path: Path, facts: Mapping) -> None:
     if facts.get("format") != FORMAT:
         raise ValueError(

@@ -12,7 +12,15 @@ from gfm_pretrain.data.audit.report import Audit
 from gfm_pretrain.data.shard import Shard
 from gfm_pretrain.data.store.parts import PartShard, shards_of
 from gfm_pretrain.data.store.selection import Selection
-from gfm_pretrain.data.store.splits import NONE, TRAIN, Fractions, assign_splits, find_leaks
+from gfm_pretrain.data.store.splits import (
+    LEFT_OUT,
+    NONE,
+    TRAIN,
+    Fractions,
+    assign_splits,
+    find_leaks,
+    is_among,
+)
 
 PRECEDENCE = np.array([2, 1, 0, 3])
 """Of copies of one geometry, which is kept: that of the test set, then valid, train, none."""
@@ -31,12 +39,15 @@ class Rows:
     """Hash of the group."""
     published: Splits
     """The split as published."""
-    fingerprint: UInt64[np.ndarray, " structures"]
-    """Hash of the geometry."""
     alone: Chosen
     """Whether it is a single atom."""
     kept: Chosen
     """Whether it will be in the store."""
+
+    @property
+    def published_of_kept(self) -> Splits:
+        """The split as published, LEFT_OUT of those that will not be in the store."""
+        return np.where(self.kept, self.published, np.uint8(LEFT_OUT))
 
     def selection(self, which: Chosen) -> Selection:
         """The structures that are kept among those that are meant."""
@@ -70,7 +81,6 @@ def gather_rows(parts: Sequence[Path]) -> Rows:
         shards=shards,
         group=np.concatenate(groups),
         published=np.concatenate([shard.splits() for shard in shards]),
-        fingerprint=np.concatenate([shard.fingerprints() for shard in shards]),
         alone=np.concatenate(alone),
         kept=np.ones(sum(shard.facts.n_structures for shard in shards), dtype=np.bool_),
     )
@@ -91,18 +101,20 @@ def note(
 
 def note_duplicates(rows: Rows, *, policy: Policy, audit: Audit) -> None:
     """Find structures whose geometry occurs before."""
-    order = np.lexsort((PRECEDENCE[rows.published], rows.fingerprint))
-    ordered = rows.fingerprint[order]
-    again = np.zeros(len(order), dtype=np.bool_)
-    again[order[1:]] = ordered[1:] == ordered[:-1]
+    fingerprints = np.concatenate([shard.fingerprints() for shard in rows.shards])
+    ordered = np.sort(fingerprints)
+    several = np.flatnonzero(is_among(fingerprints, ordered[1:][ordered[1:] == ordered[:-1]]))
+    precedence = PRECEDENCE[rows.published[several]]
+    several = several[np.lexsort((precedence, fingerprints[several]))]
+    again = np.zeros(len(fingerprints), dtype=np.bool_)
+    again[several[1:]] = fingerprints[several[1:]] == fingerprints[several[:-1]]
     reason = "the same geometry as another structure"
     note(rows, again, "duplicate", reason, policy=policy, audit=audit)
 
 
 def note_leaks(rows: Rows, *, policy: Policy, audit: Audit) -> None:
     """Find structures whose group is also in a split that must not have seen it."""
-    leaks = np.zeros(len(rows.kept), dtype=np.bool_)
-    leaks[rows.kept] = find_leaks(rows.published[rows.kept], rows.group[rows.kept])
+    leaks = find_leaks(rows.published_of_kept, rows.group)
     reason = "its group is also in the published validation or test set"
     note(rows, leaks, "split_leak", reason, policy=policy, audit=audit)
 
@@ -120,12 +132,11 @@ def divide(rows: Rows, fractions: Fractions, *, policy: Policy, audit: Audit) ->
     """
     must_train = rows.alone.copy()
     while True:
-        splits = np.full(len(rows.kept), NONE, dtype=np.uint8)
-        splits[rows.kept] = assign_splits(
-            rows.published[rows.kept],
-            rows.group[rows.kept],
+        splits = assign_splits(
+            rows.published_of_kept,
+            rows.group,
             fractions=fractions,
-            must_train=must_train[rows.kept],
+            must_train=must_train & rows.kept,
         )
         if not (splits == TRAIN).any():
             raise ValueError("all structures are for validation or test; add those for training")

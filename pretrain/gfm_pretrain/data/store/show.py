@@ -8,8 +8,8 @@ from rich.table import Table
 
 from gfm_pretrain.data.audit.report import audit_table
 from gfm_pretrain.data.sources.registry import source_named, source_names
-from gfm_pretrain.data.store.finish import facts_of, read_audit
-from gfm_pretrain.data.store.manifest import Manifest, read_manifest
+from gfm_pretrain.data.store.finish import read_audit
+from gfm_pretrain.data.store.manifest import Manifest, describe_store, read_manifest
 from gfm_pretrain.data.store.store import check_sizes
 
 
@@ -44,7 +44,7 @@ def _facts(folder: Path, manifest: Manifest) -> Table:
     table = Table(show_header=False, box=None, title=str(folder), title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for name, text in facts_of(manifest).items():
+    for name, text in describe_store(manifest).items():
         if text:
             table.add_row(name, text)
     n_bytes = sum(facts.bytes for facts in manifest.files.values())

@@ -1,6 +1,8 @@
 """Processes on one machine that work side by side; if one fails, all end."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -38,12 +40,21 @@ def run_side_by_side(share: Callable[[int], None], n_processes: int) -> None:
 
 
 def _report(share: Callable[[int], None], number: int, parent: Connection) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         share(number)
     except Exception as error:  # any: it is raised again in the parent
         parent.send(error)
     else:
         parent.send(None)
+
+
+def _end_with_the_parent() -> None:
+    """Do not go on alone when the parent was killed: the same command may run again by then."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _check(connection: Connection, process: BaseProcess) -> None:

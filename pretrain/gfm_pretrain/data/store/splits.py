@@ -1,13 +1,18 @@
 """Which structures train, validate and test: as published, else by group, never by frame."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt64
 
-TRAIN, VALID, TEST, NONE = range(4)
-"""Numbers of the splits; NONE: no split is published."""
+from gfm_pretrain.data.scatter import scatter
+
+TRAIN, VALID, TEST, NONE, LEFT_OUT = range(5)
+"""Numbers of the splits; NONE: no split is published; LEFT_OUT: not in the store."""
+RUN = 1 << 20
+"""Structures that are looked at together: there may be many millions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +55,8 @@ def find_leaks(
     Training structures of a group that is validated or tested on, and validation structures of a
     group that is tested on: leaving them out keeps the published test set whole.
     """
-    in_test = np.isin(groups, np.unique(groups[published == TEST]))
-    in_valid = np.isin(groups, np.unique(groups[published == VALID]))
+    in_test = is_among(groups, groups[published == TEST])
+    in_valid = is_among(groups, groups[published == VALID])
     train, valid = published == TRAIN, published == VALID
     return (train & (in_valid | in_test)) | (valid & in_test)
 
@@ -70,7 +75,7 @@ def assign_splits(
     data nor on the number of processes.
 
     Args:
-        published: TRAIN, VALID, TEST or NONE.
+        published: TRAIN, VALID, TEST, NONE or LEFT_OUT.
         groups: Hash of each structure's group.
         fractions: Of the structures without a published split, for validation and test.
         must_train: Structures that have to be in the training set, with their groups.
@@ -78,14 +83,42 @@ def assign_splits(
     Raises:
         ValueError: there are too few groups.
     """
-    splits = published.copy()
-    free = published == NONE
+    splits, free = published.copy(), published == NONE
     if not free.any():
         return splits
-    names, group_of, sizes = np.unique(groups[free], return_inverse=True, return_counts=True)
-    kept = np.isin(names, groups[must_train])
-    splits[free] = _split_of_groups(names, sizes, kept=kept, fractions=fractions)[group_of]
+    names, sizes = _count(groups[free])
+    kept = is_among(names, groups[must_train])
+    found = _split_of_groups(names, sizes, kept=kept, fractions=fractions)
+    for here in _runs(len(groups)):
+        splits[here][free[here]] = found[np.searchsorted(names, groups[here][free[here]])]
     return splits
+
+
+def is_among(
+    values: UInt64[np.ndarray, " values"], chosen: UInt64[np.ndarray, " chosen"]
+) -> Bool[np.ndarray, " values"]:
+    """Whether each of many values is one of the chosen, with little memory."""
+    found = np.zeros(len(values), dtype=np.bool_)
+    names, _ = _count(chosen.copy())
+    for here in _runs(len(values) if len(names) else 0):
+        places = np.minimum(np.searchsorted(names, values[here]), len(names) - 1)
+        found[here] = names[places] == values[here]
+    return found
+
+
+def _count(
+    values: UInt64[np.ndarray, " values"],
+) -> tuple[UInt64[np.ndarray, " names"], Int[np.ndarray, " names"]]:
+    """The distinct values, ascending, and how often each occurs; sorts `values` in place."""
+    values.sort()
+    is_first = np.ones(len(values), dtype=np.bool_)
+    is_first[1:] = values[1:] != values[:-1]
+    first = np.flatnonzero(is_first)
+    return values[first], np.diff(np.append(first, len(values)))
+
+
+def _runs(length: int) -> Iterator[slice]:
+    return (slice(start, start + RUN) for start in range(0, length, RUN))
 
 
 def _split_of_groups(
@@ -96,7 +129,9 @@ def _split_of_groups(
     fractions: Fractions,
 ) -> UInt8[np.ndarray, " groups"]:
     found = np.full(len(names), TRAIN, dtype=np.uint8)
-    order = np.argsort(_scatter(names, fractions.seed), kind="stable")
+    order = np.argsort(
+        scatter(names ^ np.uint64(hash_of(f"split {fractions.seed}"))), kind="stable"
+    )
     waiting = order[~kept[order]]
     for split, part in ((VALID, fractions.valid), (TEST, fractions.test)):
         if part:
@@ -133,14 +168,3 @@ def _too_few(n_groups: int) -> str:
         "aside for validation and test; where frames are independent choose other groups (the "
         "options group_key and group_by), or give --valid-fraction 0 --test-fraction 0"
     )
-
-
-def _scatter(names: UInt64[np.ndarray, " groups"], seed: int) -> UInt64[np.ndarray, " groups"]:
-    """A number for each group that has nothing to do with its name's order.
-
-    The finaliser of splitmix64: Steele, Lea and Flood, OOPSLA 2014, 453.
-    """
-    x = names ^ np.uint64(hash_of(f"split {seed}"))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    return x ^ (x >> np.uint64(31))

@@ -14,12 +14,16 @@ from gfm_pretrain.data.store.manifest import (
     StoreError,
     read_manifest,
 )
+from gfm_pretrain.data.store.open_files import allow_open_files
 from gfm_pretrain.data.structure_set import StructureSet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Store:
-    """An opened store. Its arrays are mapped files: processes on a node share their memory."""
+    """An opened store. Its arrays are mapped files: processes on a node share their memory.
+
+    Sent to another process it is opened there again, and nothing is copied.
+    """
 
     folder: Path
     """Where it lies."""
@@ -27,6 +31,9 @@ class Store:
     """What it says of itself."""
     splits: Mapping[str, StructureSet]
     """Those there are of train, valid and test."""
+
+    def __reduce__(self) -> tuple[Callable[[Path], "Store"], tuple[Path]]:
+        return _reopen, (self.folder,)
 
 
 def is_store(path: Path) -> bool:
@@ -37,8 +44,8 @@ def is_store(path: Path) -> bool:
 def open_store(folder: str | Path, *, verify: bool = True) -> Store:
     """Open a store for reading.
 
-    Opened after a fork or sent to another process, it is opened there again. Every process of a
-    run opens it; `check_content` shares out the reading of all files that `verify` does.
+    Every process of a run opens it; `check_content` shares out the reading of all files that
+    `verify` does.
 
     Args:
         folder: As `gfm data import` made it.
@@ -51,6 +58,7 @@ def open_store(folder: str | Path, *, verify: bool = True) -> Store:
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
+    allow_open_files(len(manifest.files))
     if verify:
         check_content(folder, manifest)
     return Store(folder=folder, manifest=manifest, splits=_open_splits(folder, manifest))
@@ -108,6 +116,10 @@ def open_split(
     """
     mapped = (map_shard(folder / name, facts, present=present) for name, facts in shards.items())
     return StructureSet(shards=tuple(mapped), radii=radii)
+
+
+def _reopen(folder: Path) -> Store:
+    return open_store(folder, verify=False)
 
 
 def _open_splits(folder: Path, manifest: Manifest) -> dict[str, StructureSet]:

@@ -14,7 +14,7 @@ from gfm_pretrain.data.audit.report import Audit
 def audit():
     audit = Audit()
     for structure in (*springs(12), *copper(3)):
-        audit.add(structure, measure(structure), group=structure.identifier.split(":")[0])
+        audit.add(structure, measure(structure))
     audit.note(Finding("close", "<mp-1 & 2>", "nearer than <0.5 Å>"), action="refuse")
     audit.add_energies(np.array([0.1, -0.2, 0.15, np.nan]), {1: -13.6, 29: -4.25})
     return audit

@@ -29,7 +29,7 @@ def bars(axes):
 def test_an_overview_in_several_kinds_of_file(tmp_path, suffix, first_bytes):
     audit = Audit()
     for structure in (*springs(3), *copper(2)):
-        audit.add(structure, measure(structure), group="a")
+        audit.add(structure, measure(structure))
     before = dict(mpl.rcParams)
     plot_audit(audit, tmp_path / f"audit.{suffix}")
     assert (tmp_path / f"audit.{suffix}").read_bytes().startswith(first_bytes)

@@ -9,10 +9,10 @@ from gfm_pretrain.data.audit.report import MOST_EXAMPLES, Audit, audit_table
 from rich.console import Console
 
 
-def audit_of(structures, group: str = "a") -> Audit:
+def audit_of(structures) -> Audit:
     audit = Audit()
     for structure in structures:
-        audit.add(structure, measure(structure), group=group)
+        audit.add(structure, measure(structure))
     return audit
 
 
@@ -37,14 +37,10 @@ def test_findings_are_counted_by_kind_and_action():
     assert tallies["remote", "keep"].examples == [("far", "300 Å")]
 
 
-def test_configurations_are_compared_within_a_group_only():
-    audit, alone = Audit(), Audit()
-    for number, structure in enumerate(springs(12)):
-        audit.add(structure, measure(structure), group="one")
-        alone.add(structure, measure(structure), group=str(number))
-    assert audit.n_structures == alone.n_structures == 12
-    assert len(audit.consistency.forces) == 11
-    assert len(alone.consistency.forces) == 0
+def test_configurations_are_compared_with_the_one_before():
+    audit = audit_of([*springs(12), *copper(2), *springs(3)])
+    assert audit.n_structures == 17
+    assert len(audit.consistency.forces) == 11 + 2
 
 
 def test_parts_merge_to_the_whole_in_any_order():
@@ -54,12 +50,12 @@ def test_parts_merge_to_the_whole_in_any_order():
         return audit
 
     whole = Audit()
-    groups = {"a": [*springs(8)], "b": [*copper(5)], "c": [pair(), pair(0.8)]}
+    runs = [[*springs(8)], [*copper(5)], [pair(), pair(0.8)]]
     parts = []
-    for place, (group, structures) in enumerate(groups.items()):
-        parts.append(noted(audit_of(structures, group), range(place, 40, 3)))
+    for place, structures in enumerate(runs):
+        parts.append(noted(audit_of(structures), range(place, 40, 3)))
         for structure in structures:
-            whole.add(structure, measure(structure), group=group)
+            whole.add(structure, measure(structure))
     expected = noted(whole, range(40)).to_mapping()
     for order in (parts, parts[::-1]):
         merged = Audit()
@@ -76,7 +72,7 @@ def test_merging_does_not_join_the_ends_of_two_parts():
     first, second, third, last = springs(4)
     audit = audit_of([first])
     audit.merge(audit_of([second, third]))
-    audit.add(last, measure(last), group="a")
+    audit.add(last, measure(last))
     assert len(audit.consistency.forces) == 1
 
 

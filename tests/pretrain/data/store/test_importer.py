@@ -16,7 +16,7 @@ from ase.io import write
 from gfm_pretrain.data.sources.ani1x import SOURCE
 from gfm_pretrain.data.store import importer
 from gfm_pretrain.data.store.importer import import_source
-from gfm_pretrain.data.store.job import JOB, PARTS, ImportOptions
+from gfm_pretrain.data.store.job import JOB, PARTS, ImportOptions, claimed
 from gfm_pretrain.data.store.manifest import read_manifest
 from gfm_pretrain.data.store.splits import Fractions
 from gfm_pretrain.data.store.store import Store, open_store
@@ -104,6 +104,16 @@ def test_the_manifest_says_what_is_in_the_store(published, tmp_path):
     assert manifest.licence
 
 
+def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path):
+    paths = []
+    for number in (1, 2):
+        (tmp_path / f"md{number}").mkdir()
+        paths.append(write_crystals(tmp_path / f"md{number}" / "all.extxyz", seed=number))
+    manifest = run(crystals(*paths), tmp_path / "store").manifest
+    sizes = {f"md{n}/all.extxyz": p.stat().st_size for n, p in enumerate(paths, start=1)}
+    assert manifest.source_files == sizes
+
+
 def test_columns_that_no_structure_has_take_no_space(published, tmp_path):
     folder = run(ani1x(published), tmp_path / "store").folder / "train/00000"
     names = {path.stem for path in folder.iterdir()}
@@ -160,6 +170,16 @@ def test_another_import_is_not_mixed_with_one_that_was_begun(published, tmp_path
         import_source(ani1x(published), out, world=ALONE)
     with pytest.raises(ValueError, match=r"begun with other budget; continue it with the same"):
         import_source(ani1x(published, budget=1000), out, world=ALONE)
+
+
+def test_two_imports_into_one_store_do_not_meet(published, tmp_path):
+    out = tmp_path / "store"
+    with (
+        claimed(out.with_name(out.name + UNFINISHED)),
+        pytest.raises(ValueError, match="another import is at work in"),
+    ):
+        import_source(ani1x(published), out, world=ALONE)
+    assert len(run(ani1x(published), out).splits["train"]) == 120
 
 
 def test_what_is_decided_at_the_end_can_be_changed_without_reading_again(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import pickle
 import shutil
 from pathlib import Path
 
@@ -154,6 +155,14 @@ def test_several_processes_read_the_same(imported):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         sums = pool.map(sum_of_energies, [imported] * 2)
     assert sums[0] == sums[1] == sum_of_energies(imported)
+
+
+def test_a_store_that_is_sent_to_a_process_is_opened_there(imported):
+    store = open_store(imported)
+    sent = pickle.dumps(store)
+    assert len(sent) < 1000
+    found = pickle.loads(sent).splits["train"].read(np.arange(5))
+    assert np.array_equal(found.positions, store.splits["train"].read(np.arange(5)).positions)
 
 
 def sum_of_energies(folder: Path) -> float:
