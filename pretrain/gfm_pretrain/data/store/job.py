@@ -147,11 +147,13 @@ def claimed(folder: Path) -> Iterator[None]:
 def begin(folder: Path, job: Job) -> None:
     """Make the folder of an unfinished store, or find it as the same job left it.
 
+    An import that has finished no part yet leaves nothing that another one could not begin with.
+
     Raises:
         ValueError: another import was begun there.
     """
     path = folder / JOB
-    if path.exists():
+    if path.exists() and any((folder / PARTS).glob("*")):
         _check_same(folder, job, from_mapping(Job, read_sealed(path), origin=str(path)))
     (folder / PARTS).mkdir(parents=True, exist_ok=True)
     write_sealed(path, to_mapping(job))

@@ -172,6 +172,15 @@ def test_another_import_is_not_mixed_with_one_that_was_begun(published, tmp_path
         import_source(ani1x(published, budget=1000), out, world=ALONE)
 
 
+def test_a_file_that_was_damaged_is_imported_once_it_is_whole(published, tmp_path):
+    path = tmp_path / "ani1x-release.h5"
+    path.write_bytes(published.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"ani1x-release\.h5"):
+        import_source(ani1x(path), tmp_path / "store", world=ALONE)
+    path.write_bytes(published.read_bytes())
+    assert len(run(ani1x(path), tmp_path / "store").splits["train"]) == 120
+
+
 def test_two_imports_into_one_store_do_not_meet(published, tmp_path):
     out = tmp_path / "store"
     with (
