@@ -5,7 +5,7 @@ Source: Schmidt et al., Mater. Today Phys. 48, 101560 (2024), doi:10.1016/j.mtph
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from gfm_pretrain.data.sources.source import Block, Facts, Option, Options, Reco
 
 ENTRIES = "entries"
 """The key that a file of final structures has, and one of relaxation paths has not."""
+ENTRIES_PER_BLOCK = 10
+"""Final structures; of relaxation paths a block holds one material, which has some ten steps."""
 LEVELS = {
     "PBE": "PBE(+U)/VASP (Alexandria)",
     "PBEsol": "PBEsol/VASP (Alexandria)",
@@ -42,8 +44,14 @@ def blocks(path: Path, options: Options) -> Iterator[Block]:  # noqa: ARG001 (of
         ValueError: the file is damaged or of neither layout; the message names it.
     """
     items, read = _open(path)
-    for item in items:
-        yield Block(read=partial(read, item.key, item.value), done=item.done)
+    length = ENTRIES_PER_BLOCK if read is _read_entry else 1
+    while run := list(islice(items, length)):
+        yield Block(read=partial(_read_run, read, run), done=run[-1].done)
+
+
+def _read_run(read: Reader, run: list[Item]) -> Iterator[Record | Refused]:
+    for item in run:
+        yield from read(item.key, item.value)
 
 
 def _open(path: Path) -> tuple[Iterator[Item], Reader]:

@@ -129,14 +129,14 @@ def test_paths_are_identified_by_calculation_and_step_and_grouped_by_material(fi
     assert [record.energy for record in records[3:]] == list(range(12))
 
 
-def test_a_block_is_one_material_or_one_entry(file):
+def test_a_block_is_one_material_or_ten_entries(file):
     paths = {f"agm{n}": [{"steps": [step()] * n}] for n in (1, 2, 3)}
     blocks = list(SOURCE.blocks(file(paths), DEFAULTS))
     assert [len(list(block.read())) for block in blocks] == [1, 2, 3]
     assert [len(list(block.read())) for block in blocks] == [1, 2, 3]
     assert blocks[-1].done == 1.0
-    blocks = list(SOURCE.blocks(file({"entries": [entry(), entry(), entry()]}), DEFAULTS))
-    assert [len(list(block.read())) for block in blocks] == [1, 1, 1]
+    blocks = list(SOURCE.blocks(file({"entries": [entry()] * 23}), DEFAULTS))
+    assert [len(list(block.read())) for block in blocks] == [10, 10, 3]
     assert blocks[-1].done == 1.0
 
 
