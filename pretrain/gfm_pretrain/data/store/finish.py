@@ -95,6 +95,7 @@ def _make_store(folder: Path, job: Job, *, name: str) -> None:
     audit = Audit()
     for part in parts:
         audit.merge(Audit.from_mapping(read_part(part)["audit"]))
+    _check_not_empty(audit)
     rows = gather_rows(parts)
     note_duplicates(rows, policy=job.policy, audit=audit)
     note_leaks(rows, policy=job.policy, audit=audit)
@@ -109,6 +110,15 @@ def _make_store(folder: Path, job: Job, *, name: str) -> None:
     title = f"{manifest.source}: {name}"
     write_page(audit, folder / PAGE, title=title, facts=describe_store(manifest))
     write_manifest(folder, replace(manifest, files=_hash_files(folder)))
+
+
+def _check_not_empty(audit: Audit) -> None:
+    if not audit.n_structures:
+        found = "; ".join(
+            f"{tally.count:,} {kind}, such as {tally.examples[0][0]}: {tally.examples[0][1]}"
+            for kind, _, tally in audit.findings()
+        )
+        raise ValueError(f"no structure could be used: {found or 'the files hold none'}")
 
 
 def _write(

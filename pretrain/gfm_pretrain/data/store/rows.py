@@ -67,11 +67,8 @@ def gather_rows(parts: Sequence[Path]) -> Rows:
 
     Raises:
         StoreError: a part is damaged.
-        ValueError: there are no structures.
     """
     shards = [shard for part in parts for shard in shards_of(part)]
-    if not shards:
-        raise ValueError("no structure could be used; the audit shows why")
     groups, alone = [], []
     for shard in shards:
         mapped = shard.map()

@@ -271,7 +271,10 @@ def test_nothing_usable_is_said(tmp_path):
     frames = read_frames(write_crystals(tmp_path / "all.extxyz"))
     frames[0].positions = [[0, 0, 0], [0, 0, 0.3]]
     write(path, frames[0], format="extxyz")
-    with pytest.raises(ValueError, match="no structure could be used"):
+    with pytest.raises(
+        ValueError,
+        match=r"no structure could be used: 1 close, such as close\.extxyz:0: two atoms are 0\.3",
+    ):
         import_source(crystals(path), tmp_path / "store", world=ALONE)
 
 
