@@ -184,6 +184,10 @@ class TrainingOptions:
     """Edges that a rank takes through the network at once; more are taken in turn, which saves
     memory and changes nothing."""
 
+    bucket_megabytes: float = 4.0
+    """Gradients that are summed over ranks in one message while the backward pass goes on; it
+    changes speed, never the result."""
+
     max_minutes: float | None = None
     """Training time after which the run ends. The learning rate then follows the time where that
     is ahead of the steps, so that the decay is complete; such a run cannot be repeated exactly."""
@@ -235,6 +239,7 @@ _POSITIVE = (
     "final_learning_rate",
     "clip_norm",
     "micro_batch_edges",
+    "bucket_megabytes",
     "validate_every",
     "snapshot_every",
     "keep_snapshots",

@@ -4,13 +4,15 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gfm_pretrain.step_result import StepResult
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
@@ -43,17 +45,23 @@ class Monitor:
             with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    def advance(
-        self, step: int, *, done: float, seconds: float, losses: Mapping[str, float]
-    ) -> None:
-        """Draw or print how far the run is, and the loss of each head."""
-        text = " ".join(f"{head} {loss:.3g}" for head, loss in losses.items())
+    def step(self, result: StepResult, *, done: float, seconds: float) -> None:
+        """Record a step, and draw or print how far the run is."""
+        self.record("train", result.step, seconds=seconds, losses=dict(result.losses))
+        text = " ".join(f"{head} {loss:.3g}" for head, loss in result.losses.items())
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=step, losses=text)
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or step == self._total:
-            self._last_line = time.monotonic()
+            self._bar.update(self._bar.task_ids[0], completed=result.step, losses=text)
+        elif self._is_due(result.step):
             left = seconds * (1 - done) / done if done else float("nan")
-            self.say(f"step {step}/{self._total}, {_duration(left)} left, loss: {text}")
+            self.say(f"step {result.step}/{self._total}, {_duration(left)} left, loss: {text}")
+
+    def _is_due(self, step: int) -> bool:
+        """Whether a line is printed where there is no terminal."""
+        now = time.monotonic()
+        if now - self._last_line <= SECONDS_BETWEEN_LINES and step != self._total:
+            return False
+        self._last_line = now
+        return True
 
     @contextmanager
     def progress(self, start: int) -> Iterator[None]:

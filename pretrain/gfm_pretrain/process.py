@@ -113,6 +113,20 @@ def all_reduce_sum(world: World, tensor: Tensor, group: Group | None = None) -> 
     return tensor
 
 
+def start_sum(world: World, tensor: Tensor, group: Group) -> dist.Work | None:
+    """Begin to sum over the ranks of `group`, in place; wait for what it returns before reading.
+
+    Call on every rank of the group. Ranks of several groups must begin in one order.
+
+    Returns:
+        None where the group has one member and nothing is to be done.
+    """
+    assert world.rank in group.ranks, f"rank {world.rank} is not in the group {group.ranks}"
+    if len(group.ranks) == 1:
+        return None
+    return dist.all_reduce(tensor, op=dist.ReduceOp.SUM, group=group.handle, async_op=True)
+
+
 def broadcast_object(world: World, obj: Any, source: int = 0) -> Any:
     """The picklable `obj` of rank `source`, whatever the others pass. Call on every rank."""
     if world.size == 1:

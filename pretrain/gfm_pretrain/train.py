@@ -53,9 +53,8 @@ def _resume(trainer: Trainer, run: Path, monitor: Monitor) -> dict:
 def _train(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> None:
     options = trainer.config.training
     while trainer.done < 1.0:
-        losses = trainer.train_step()
-        monitor.record("train", trainer.step, seconds=trainer.seconds, losses=losses)
-        monitor.advance(trainer.step, done=trainer.done, seconds=trainer.seconds, losses=losses)
+        result = trainer.train_step()
+        monitor.step(result, done=trainer.done, seconds=trainer.seconds)
         if trainer.step % options.validate_every == 0 and trainer.done < 1.0:
             errors = trainer.errors("valid")
             monitor.record("valid", trainer.step, heads=errors)

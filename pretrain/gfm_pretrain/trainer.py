@@ -1,28 +1,29 @@
 """The state of a training run on one rank, and what one step does to it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from gfm_models.derivatives import predict
 from gfm_models.loss import loss_sums, weighted_loss
-from jaxtyping import Float, Int
+from gfm_models.potential import MultiHeadPotential
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch_ema import ExponentialMovingAverage
 
+from gfm_pretrain.agreement import Agreement, agree
 from gfm_pretrain.config import RunConfig
-from gfm_pretrain.data.batch import build_batch
-from gfm_pretrain.data.sampler import batch_places
-from gfm_pretrain.data.structure_set import Index, Places
+from gfm_pretrain.data.feed import Batch, Feed, StepWork
 from gfm_pretrain.evaluate import Metrics, error_sums, metrics
-from gfm_pretrain.placement import pack, split_by_size
 from gfm_pretrain.process import World, all_reduce_sum, new_groups
-from gfm_pretrain.reduce import gradient_norm, reduce_gradients, scale_gradients
+from gfm_pretrain.reduction.overlapped import OverlappedReduction
 from gfm_pretrain.schedule import learning_rate, progress
 from gfm_pretrain.setup import Setup
 from gfm_pretrain.snapshot import State, optimizer_state, restore_optimizer
+from gfm_pretrain.step_result import StepResult
+from gfm_pretrain.stopwatch import Stopwatch
 
 BETAS = (0.9, 0.99)
 
@@ -43,25 +44,23 @@ class Trainer:
         self.setup = setup
         self.world = world
         self.potential = setup.potential
-        self.groups = dict(
-            zip(setup.owners, new_groups(world, list(setup.owners.values())), strict=True)
+        self.feed = _feed(config, setup, world)
+        owners = setup.owners
+        self.reduction = OverlappedReduction(
+            self.potential,
+            dict(zip(owners, new_groups(world, list(owners.values())), strict=True)),
+            world,
+            bytes_per_bucket=round(config.training.bucket_megabytes * 1e6),
         )
-        parameters = [p for p in self.potential.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": [p for p in parameters if p.ndim > 1],
-                    "weight_decay": config.training.weight_decay,
-                },
-                {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            betas=BETAS,
-        )
+        self.optimizer = _optimizer(self.potential, config)
         self.average = ExponentialMovingAverage(
             self.potential.parameters(), decay=config.training.ema_decay
         )
+        self.stopwatch = Stopwatch()
+        self.stop_requested = False
         self.step = 0
         self.seconds = 0.0
+        self._own_seconds = 0.0
 
     @property
     def done(self) -> float:
@@ -73,48 +72,60 @@ class Trainer:
             max_minutes=self.config.training.max_minutes,
         )
 
-    def train_step(self) -> dict[str, float]:
+    def train_step(self) -> StepResult:
         """One optimiser step on the next global batch.
-
-        Returns:
-            The loss of every head that has structures in this step, unweighted.
 
         Raises:
             TrainingError: a loss or the gradient is not finite; the same on every rank.
         """
         start = time.perf_counter()
-        losses = self.accumulate_gradients()
-        norm = gradient_norm(self.potential, self.groups, self.world)
-        broken = [name for name, loss in losses.items() if not np.isfinite(loss)]
-        _check_finite("the loss", broken, self.step)
-        _check_finite("the gradient", [] if np.isfinite(norm) else list(losses), self.step)
-        scale_gradients(self.potential, min(1.0, self.config.training.clip_norm / (norm + 1e-12)))
+        work = self.feed.work(self.step)
+        agreed = self.compute_gradients(work)
+        _check_finite("the loss", agreed.losses, self.step)
+        _check_finite("the gradient", agreed.squared_norms, self.step)
         rate = learning_rate(self.step, self.done, self.config.training)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.average.update()
+        self._update(agreed.norm, rate)
         self.step += 1
-        self.seconds = self._seconds_of_rank_0(self.seconds + time.perf_counter() - start)
-        return losses
+        self.seconds = agreed.clock
+        self._own_seconds += time.perf_counter() - start
+        return StepResult(
+            step=self.step,
+            losses={name: agreed.losses[name] for name, s in work.sizes.items() if s.structures},
+            gradient_norm=agreed.norm,
+            learning_rate=rate,
+            sizes=work.sizes,
+            balance=float(work.costs.mean() / work.costs.max()),
+            seconds=agreed.seconds,
+            bytes_sent=agreed.bytes_sent,
+            stop=agreed.stop,
+        )
 
-    def accumulate_gradients(self) -> dict[str, float]:
-        """Set every gradient to that of the loss of the whole global batch; losses by head.
+    def compute_gradients(self, work: StepWork) -> Agreement:
+        """Set every gradient to that of the loss of the whole global batch.
 
         A head without structures in this step has no loss; its weights have the gradient zero.
         """
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = torch.zeros(len(self.groups), dtype=torch.float64, device=self.world.device)
-        places = {name: self._places(name) for name in self.groups}
-        costs = {name: self._index(name).costs(batch) for name, batch in places.items()}
-        taken = pack(costs, self.setup.owners, self.world.size)[self.world.rank]
-        for row, name in enumerate(self.groups):
-            if name in taken:
-                losses[row] = self._backward(name, places[name], taken[name])
-        reduce_gradients(self.potential, self.groups, self.world)
-        all_reduce_sum(self.world, losses)
-        found = zip(self.groups, losses.tolist(), strict=True)
-        return {name: loss for name, loss in found if len(places[name])}
+        start, sent = time.perf_counter(), self.reduction.bytes_sent
+        self.stopwatch.reset()
+        losses: dict[str, Tensor] = {}
+        self.reduction.begin()
+        batches = self.feed.batches(work)
+        while batch := self._next(batches):
+            loss = self._backward(batch, work)
+            head = batch.taken.head
+            losses[head] = losses.get(head, 0.0) + loss
+        with self.stopwatch.measure("wait"):
+            self.reduction.finish()
+        return agree(
+            self.world,
+            list(self.setup.owners),
+            losses=losses,
+            squared_norms=self.reduction.squared_norms(),
+            seconds=self.stopwatch.seconds,
+            bytes_sent=self.reduction.bytes_sent - sent,
+            clock=self._own_seconds + time.perf_counter() - start,
+            stop=self.stop_requested,
+        )
 
     def errors(self, split: str) -> dict[str, Metrics]:
         """Errors of the averaged weights on a split, of every head that has it.
@@ -129,8 +140,8 @@ class Trainer:
                 if name in self.setup.data:
                     sums[row] = self._error_sums(name, split)
         all_reduce_sum(self.world, sums)
-        broken = [name for name, s in zip(heads, sums, strict=True) if not s.isfinite().all()]
-        _check_finite(f"the error on the {split} set", broken, self.step)
+        totals = dict(zip(heads, sums.sum((1, 2)).tolist(), strict=True))
+        _check_finite(f"the error on the {split} set", totals, self.step)
         return {name: metrics(of_head) for name, of_head in zip(heads, sums, strict=True)}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
@@ -174,7 +185,7 @@ class Trainer:
                     averages[parameter].copy_(state[part][f"average/{name}"])
                 restore_optimizer(self.optimizer, named, state[part])
         self.step = int(facts["step"])
-        self.seconds = float(facts["seconds"])
+        self.seconds = self._own_seconds = float(facts["seconds"])
         self.average.num_updates = facts["average_updates"]
 
     @property
@@ -190,43 +201,42 @@ class Trainer:
             for split, file in summary.files.items()
         }
 
-    def _places(self, name: str) -> Places:
-        return batch_places(
-            seed=self.config.seed,
-            head=name,
-            step=self.step,
-            batch_size=self.setup.batch_sizes[name],
-            n_structures=len(self._index(name)),
-        )
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        with self.stopwatch.measure("data"):
+            return next(batches, None)
 
-    def _index(self, name: str) -> Index:
-        return self.setup.summaries[name].indices["train"]
-
-    def _backward(
-        self, name: str, places: Places, taken: Int[np.ndarray, " taken"]
-    ) -> Float[Tensor, ""]:
-        """Add this rank's part of a head's gradient; the head's loss, unweighted, of this part."""
-        index = self._index(name)
-        counts = torch.from_numpy(index.labelled(places).sum(0)).to(self.world.device)
-        mine = places[taken]
-        total = torch.zeros((), dtype=torch.float64, device=self.world.device)
-        for part in split_by_size(index.edges(mine), self.config.training.micro_batch_edges):
-            columns = self.setup.data[name]["train"].read(mine[part])
-            graph, labels = build_batch(
-                columns, cutoff=self.potential.cutoff, device=self.world.device
-            )
-            prediction = predict(self.potential, graph, name, create_graph=True)
+    def _backward(self, batch: Batch, work: StepWork) -> Float[Tensor, ""]:
+        """Add the gradient of one batch; its part of the head's loss, unweighted."""
+        head = batch.taken.head
+        with self.stopwatch.measure("forward"), self.reduction.forward_pass():
+            prediction = predict(self.potential, batch.graph, head, create_graph=True)
             sums = loss_sums(
                 prediction,
-                labels,
-                graph,
-                unit=self.setup.summaries[name].unit,
+                batch.labels,
+                batch.graph,
+                unit=self.setup.summaries[head].unit,
                 delta=self.config.loss.delta,
             )
-            loss = weighted_loss(sums, counts, self.config.loss)
-            (self.config.heads[name].weight * loss).backward()
-            total += loss.detach()
-        return total
+            loss = weighted_loss(sums, torch.from_numpy(work.counts[head]), self.config.loss)
+        with self.stopwatch.measure("backward"):
+            self.reduction.backward(
+                self.config.heads[head].weight * loss,
+                head,
+                last_of_head=batch.taken.last_of_head,
+                last=batch.taken.last,
+            )
+        return loss.detach()
+
+    def _update(self, norm: float, rate: float) -> None:
+        """Clip by the norm of the whole gradient, then move weights and averages."""
+        factor = min(1.0, self.config.training.clip_norm / (norm + 1e-12))
+        for parameter in self.potential.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.average.update()
 
     def _error_sums(self, name: str, split: str) -> Float[Tensor, "3 3"]:
         owners, structures = self.setup.owners[name], self.setup.data[name][split]
@@ -250,17 +260,37 @@ class Trainer:
             return self.world.rank == 0
         return self.setup.owners[part.removeprefix("heads/")][0] == self.world.rank
 
-    def _seconds_of_rank_0(self, seconds: float) -> float:
-        """One clock for all, so that they decide alike."""
-        if self.config.training.max_minutes is None:
-            return seconds
-        clock = torch.zeros(1, dtype=torch.float64, device=self.world.device)
-        if self.world.rank == 0:
-            clock += seconds
-        return all_reduce_sum(self.world, clock).item()
+
+def _feed(config: RunConfig, setup: Setup, world: World) -> Feed:
+    return Feed(
+        indices={name: summary.indices["train"] for name, summary in setup.summaries.items()},
+        owners=setup.owners,
+        data=setup.data,
+        batch_sizes=setup.batch_sizes,
+        seed=config.seed,
+        rank=world.rank,
+        n_ranks=world.size,
+        micro_batch_edges=config.training.micro_batch_edges,
+        cutoff=setup.potential.cutoff,
+        device=world.device,
+    )
 
 
-def _check_finite(what: str, broken: Sequence[str], step: int) -> None:
+def _optimizer(potential: MultiHeadPotential, config: RunConfig) -> torch.optim.Optimizer:
+    """AdamW; matrices decay, vectors do not."""
+    parameters = [p for p in potential.parameters() if p.requires_grad]
+    decay = config.training.weight_decay
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        betas=BETAS,
+    )
+
+
+def _check_finite(what: str, numbers: Mapping[str, float], step: int) -> None:
+    broken = [name for name, number in numbers.items() if not np.isfinite(number)]
     if broken:
         raise TrainingError(
             f"{what} of {', '.join(broken)} is not finite at step {step}; lower "

@@ -8,6 +8,7 @@ from gfm_pretrain.monitor import Monitor, logging_to
 from gfm_pretrain.process import World
 from gfm_pretrain.report import error_table, label_table, placement_table
 from gfm_pretrain.setup import Setup
+from gfm_pretrain.step_result import StepResult
 
 
 def test_metrics_are_lines_of_json(tmp_path):
@@ -19,6 +20,20 @@ def test_metrics_are_lines_of_json(tmp_path):
         {"kind": "train", "step": 1, "seconds": 0.1 + 0.2, "losses": {"a": 1e-30}},
         {"kind": "valid", "step": 2, "heads": {"ä": {}}},
     ]
+
+
+def step(number: int, **losses: float) -> StepResult:
+    return StepResult(
+        step=number,
+        losses=losses,
+        gradient_norm=1.0,
+        learning_rate=0.1,
+        sizes={},
+        balance=1.0,
+        seconds={},
+        bytes_sent=0.0,
+        stop=False,
+    )
 
 
 def test_what_is_said_is_in_the_log_and_on_the_terminal(tmp_path, capfd):
@@ -37,7 +52,7 @@ def test_other_ranks_say_nothing(tmp_path, capfd):
     with logging_to(tmp_path, speaks=False), monitor.progress(0):
         monitor.say("hello")
         monitor.record("train", 1)
-        monitor.advance(1, done=1.0, seconds=1.0, losses={"a": 1.0})
+        monitor.step(step(1, a=1.0), done=1.0, seconds=1.0)
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
 
@@ -45,9 +60,9 @@ def test_other_ranks_say_nothing(tmp_path, capfd):
 def test_progress_tells_the_time_left_and_the_losses(tmp_path, capfd):
     monitor = Monitor(tmp_path, speaks=True, total_steps=5)
     with monitor.progress(0):
-        monitor.advance(1, done=0.2, seconds=1000.0, losses={"a": 1.23456, "b": 0.5})
-        monitor.advance(2, done=0.4, seconds=1001.0, losses={"a": 1.0, "b": 0.5})
-        monitor.advance(5, done=1.0, seconds=1002.0, losses={"a": 1.0, "b": 0.5})
+        monitor.step(step(1, a=1.23456, b=0.5), done=0.2, seconds=1000.0)
+        monitor.step(step(2, a=1.0, b=0.5), done=0.4, seconds=1001.0)
+        monitor.step(step(5, a=1.0, b=0.5), done=1.0, seconds=1002.0)
     assert capfd.readouterr().err.splitlines() == [
         "step 1/5, 1:06:40 left, loss: a 1.23 b 0.5",
         "step 5/5, 0:00 left, loss: a 1 b 0.5",

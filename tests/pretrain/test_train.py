@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from gfm_models import checkpoint
 from gfm_pretrain.cli import main
+from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.trainer import Trainer
 from launch import BIN, launch
 from tiny_run import LEVELS, write_run
@@ -165,7 +166,7 @@ def interrupted(tmp_path, config_file, monkeypatch) -> Path:
     """A run of six steps with a snapshot every two that ended in the sixth."""
     train_step = Trainer.train_step
 
-    def killed(trainer: Trainer) -> dict[str, float]:
+    def killed(trainer: Trainer) -> StepResult:
         if trainer.step == 5:
             raise KilledError
         return train_step(trainer)

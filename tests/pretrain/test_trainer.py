@@ -256,10 +256,12 @@ def test_a_head_without_structures_in_a_step_takes_no_part(config):
     trainer = Trainer(config, set_up(config, ALONE), ALONE)
     present = [name for name, batch in trainer.setup.batch_sizes.items() if batch >= 1]
     assert present == ["wb97x", "monbtaw"]
-    losses = trainer.accumulate_gradients()
+    losses = trainer.compute_gradients(trainer.feed.work(0)).losses
     found = {name: a for name, a in state(trainer).items() if name.endswith("gradient")}
     expected = {name: head_loss(config, trainer.setup, name) for name in present}
-    assert losses == pytest.approx({name: loss.item() for name, loss in expected.items()})
+    assert losses == pytest.approx(
+        dict.fromkeys(config.heads, 0.0) | {name: loss.item() for name, loss in expected.items()}
+    )
     for name in config.heads:
         of_head = [a for part, a in found.items() if part.startswith(f"heads.{name}.")]
         assert any(a.any() for a in of_head) == (name in present)
@@ -343,7 +345,7 @@ def huber(residual: Tensor, delta: float) -> Tensor:
 def test_splitting_batches_changes_nothing(config, one):
     whole = replace(config.training, micro_batch_edges=10**9)
     trainer = Trainer(config := replace(config, training=whole), set_up(config, ALONE), ALONE)
-    trainer.accumulate_gradients()
+    trainer.compute_gradients(trainer.feed.work(0))
     found = {name: a for name, a in state(trainer).items() if name.endswith("gradient")}
     assert difference(found, of_kind(one.arrays, "correct", "gradient")) < TO_ROUNDING
 

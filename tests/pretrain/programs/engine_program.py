@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import gfm_pretrain.reduce
-import gfm_pretrain.trainer
+import gfm_pretrain.reduction.buckets
 import numpy as np
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import read_configuration
 from gfm_pretrain.failure import run_main
 from gfm_pretrain.process import Group, World, all_reduce_sum, gather_objects
-from gfm_pretrain.reduce import gradient_norm
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.snapshot import newest_snapshot, read_parts, write_snapshot
 from gfm_pretrain.trainer import Trainer
@@ -45,8 +43,8 @@ def examine(
         "owners": setup.owners,
         "parameters": [name for name, _ in trainer.potential.named_parameters()],
         "before": trainer.errors("valid"),
-        "first_losses": trainer.accumulate_gradients(),
-        "first_norm": gradient_norm(trainer.potential, trainer.groups, world),
+        "first_losses": (first := trainer.compute_gradients(trainer.feed.work(0))).losses,
+        "first_norm": first.norm,
         "replicas_equal": {},
     }
 
@@ -55,8 +53,8 @@ def examine(
         arrays.update({f"{kind}/{name}": array for name, array in merged.items()})
 
     collect("correct", trainer)
-    with patch.object(gfm_pretrain.reduce, "all_reduce_sum", averaging):
-        trainer.accumulate_gradients()
+    with patch.object(gfm_pretrain.reduction.buckets, "start_sum", averaging):
+        trainer.compute_gradients(trainer.feed.work(0))
     collect("averaged", trainer)
     facts["losses"], facts["norms"] = train(trainer, N_BEFORE_SNAPSHOT)
     run = folder / f"run-{config.training.placement}"
@@ -88,21 +86,13 @@ def resumed(config: RunConfig, world: World, snapshot: Path) -> Trainer:
 
 def train(trainer: Trainer, n_steps: int) -> tuple[list[dict[str, float]], list[float]]:
     """Losses and norms of the gradient, step by step."""
-    norms: list[float] = []
-
-    def noted(*args: Any) -> float:
-        norms.append(gradient_norm(*args))
-        return norms[-1]
-
-    with patch.object(gfm_pretrain.trainer, "gradient_norm", noted):
-        losses = [trainer.train_step() for _ in range(n_steps)]
-    return losses, norms
+    results = [trainer.train_step() for _ in range(n_steps)]
+    return [dict(r.losses) for r in results], [r.gradient_norm for r in results]
 
 
-def averaging(world: World, tensor: Tensor, group: Group | None = None) -> Tensor:
+def averaging(world: World, tensor: Tensor, group: Group) -> None:
     """What the engine must not do."""
-    n_ranks = world.size if group is None else len(group.ranks)
-    return all_reduce_sum(world, tensor, group).div_(n_ranks)
+    all_reduce_sum(world, tensor, group).div_(len(group.ranks))
 
 
 def state(trainer: Trainer) -> Arrays:

@@ -1,0 +1,30 @@
+"""What a training step was, for those who watch a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gfm_pretrain.data.feed import Size
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepResult:
+    """What a step was, the same on every rank."""
+
+    step: int
+    """Steps that are done, this one included."""
+    losses: Mapping[str, float]
+    """Of every head that had structures in this step, unweighted."""
+    gradient_norm: float
+    """Of the whole model, before clipping."""
+    learning_rate: float
+    """Of this step."""
+    sizes: Mapping[str, Size]
+    """How much of each head was trained on, over all ranks."""
+    balance: float
+    """Mean over largest cost of the ranks; 1 is perfect."""
+    seconds: Mapping[str, float]
+    """Mean over ranks by activity, see `agreement.ACTIVITIES`."""
+    bytes_sent: float
+    """For gradients in this step, mean over ranks."""
+    stop: bool
+    """Whether some rank was asked to stop."""
