@@ -1,4 +1,4 @@
-"""The command `gfm`: import data, publish a checkpoint, get one, and show what is in it."""
+"""The command `gfm`: import data, plan a run, publish a checkpoint, get one, look into it."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gfmcalc.command_line import with_dashes
 from gfmcalc.data_cli import add_data
+from gfmcalc.plan_cli import add_plan
 
 FORMS = "a run folder, a checkpoint folder, or org/name[@revision] on the Hugging Face hub"
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 if `info` found damage, 2 after an error of the user, which is told
         in one line.
     """
-    arguments = _parser().parse_args(with_dashes(sys.argv[1:] if argv is None else argv))
+    arguments = _parse(with_dashes(sys.argv[1:] if argv is None else argv))
     try:
         return arguments.command(arguments)
     except (ValueError, TypeError, OSError) as error:
@@ -29,10 +30,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """What was asked for; settings such as `training.steps=10` may also come after options."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(words)
+    if rest and not ("overrides" in arguments and all(map(_is_override, rest))):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word and not word.startswith("-")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gfm", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_data(commands)
+    add_plan(commands)
     _add_publish(commands)
     _add_pull(commands)
     _add_info(commands)

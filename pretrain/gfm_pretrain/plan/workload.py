@@ -1,0 +1,146 @@
+"""What a run asks of its ranks: sizes of models and structures, from its configuration alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from gfm_models.backbone import BackboneConfig
+from gfm_models.checkpoint import backbone_config, head_config, read_config
+
+from gfm_pretrain.config import HeadOptions, RunConfig
+from gfm_pretrain.data.heads import read_head
+from gfm_pretrain.data.mixture import batch_sizes
+from gfm_pretrain.data.sampler import batch_places
+from gfm_pretrain.data.store.manifest import StoreError
+from gfm_pretrain.data.store.store import open_store
+from gfm_pretrain.data.structure_set import Index, Places
+from gfm_pretrain.placement import place_heads
+from gfm_pretrain.plan.parameters import count_backbone, count_head
+
+Owners = Mapping[str, tuple[int, ...]]
+"""Ranks that own each head, ascending."""
+
+BYTES = {"float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadWork:
+    """One head."""
+
+    index: Index
+    """Atoms and edges of every training structure."""
+    batch_size: Fraction
+    """Structures in a step over all ranks, on average."""
+    n_parameters: int
+    """Of the head."""
+
+    @property
+    def step_cost(self) -> float:
+        """Cost of a step on average, in edges."""
+        return self.index.mean_cost * float(self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Workload:
+    """A run, whatever it runs on."""
+
+    heads: Mapping[str, HeadWork]
+    """In the order of the configuration."""
+    n_backbone: int
+    """Parameters of the backbone."""
+    frozen_backbone: bool
+    """Whether the heads alone are trained."""
+    bytes_per_number: int
+    """4 or 8, by the precision of the weights."""
+    micro_batch_edges: int
+    """Edges that a rank takes through the network at once."""
+    seed: int
+    """Of the order of the data."""
+
+    @property
+    def batch_size(self) -> Fraction:
+        """Structures of a step, over all heads and ranks."""
+        return sum((head.batch_size for head in self.heads.values()), Fraction(0))
+
+    @property
+    def n_trained_backbone(self) -> int:
+        """Parameters of the backbone that have a gradient."""
+        return 0 if self.frozen_backbone else self.n_backbone
+
+    def scaled(self, factor: Fraction) -> "Workload":
+        """The same mixture with `factor` times as many structures in a step."""
+        heads = {
+            name: replace(head, batch_size=head.batch_size * factor)
+            for name, head in self.heads.items()
+        }
+        return replace(self, heads=heads)
+
+    def place(self, n_ranks: int, *, method: str) -> dict[str, tuple[int, ...]]:
+        """Owners of each head, as the engine chooses them."""
+        costs = [head.step_cost for head in self.heads.values()]
+        return dict(zip(self.heads, place_heads(costs, n_ranks, method=method), strict=True))
+
+    def places(self, name: str, step: int) -> Places:
+        """Structures of a head in a step, as the engine draws them."""
+        head = self.heads[name]
+        return batch_places(
+            seed=self.seed,
+            head=name,
+            step=step,
+            batch_size=head.batch_size,
+            n_structures=len(head.index),
+        )
+
+
+def read_workload(config: RunConfig) -> Workload:
+    """Read the sizes of a run's data. Of a store only the columns of sizes are looked at.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a store or a file is broken; the message names the head.
+    """
+    base = None if config.init_from is None else read_config(Path(config.init_from))
+    architecture = config.architecture if base is None else backbone_config(base)
+    indices = {n: _index(n, head, architecture.cutoff) for n, head in config.heads.items()}
+    sizes = {name: len(index) for name, index in indices.items()}
+    batches = batch_sizes(config.mixture, config.heads, sizes)
+    heads = {
+        name: HeadWork(
+            index=indices[name],
+            batch_size=batches[name],
+            n_parameters=_head_size(config.heads[name], architecture, base),
+        )
+        for name in config.heads
+    }
+    return Workload(
+        heads=heads,
+        n_backbone=count_backbone(architecture),
+        frozen_backbone=config.training.freeze_backbone,
+        bytes_per_number=BYTES[config.dtype],
+        micro_batch_edges=config.training.micro_batch_edges,
+        seed=config.seed,
+    )
+
+
+def _index(name: str, options: HeadOptions, cutoff: float) -> Index:
+    if options.store is None:
+        return read_head(name, options, cutoff=cutoff)[0].indices["train"]
+    try:
+        splits = open_store(options.store, verify=False).splits
+    except StoreError as error:
+        raise StoreError(f"head '{name}': {error}") from error
+    if "train" not in splits:
+        raise StoreError(
+            f"head '{name}': {options.store} has no training structures; import the source again"
+        )
+    return splits["train"].index(cutoff)
+
+
+def _head_size(
+    options: HeadOptions, architecture: BackboneConfig, base: Mapping[str, Any] | None
+) -> int:
+    inherited = base is not None and options.inherit is not None
+    width = head_config(base, options.inherit).width if inherited else options.width
+    return count_head(architecture, width)
