@@ -43,7 +43,7 @@ def test_the_picture_is_of_the_kind_asked_for(run_file: Path, tmp_path: Path, su
     [
         (["--ranks", "0"], "--ranks must be at least 1, got 0"),
         (["--ranks", "2", "--steps", "0"], "--steps must be at least 1, got 0"),
-        (["--ranks", "2", "training.placment=x"], "did you mean 'training.placement'?"),
+        (["--ranks", "2", "training.placemen=x"], "did you mean 'training.placement'?"),
         (["--ranks", "2", "heads.wb97x.train=none.xyz"], "none.xyz"),
         (["--ranks", "2", "--plot", "a.doc"], "doc"),
     ],

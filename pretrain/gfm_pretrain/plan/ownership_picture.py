@@ -50,13 +50,12 @@ def plot_ownership(owners: Owners, steps: Sequence[Dealt], path: Path, *, title:
 
 def head_colours(names: Sequence[str]) -> dict[str, Any]:
     """A colour for each head, as different as so many can be."""
-    if len(names) <= 10:
-        return dict(zip(names, mpl.colormaps["tab10"].colors, strict=False))
-    if len(names) <= 20:
-        return dict(zip(names, mpl.colormaps["tab20"].colors, strict=False))
-    return dict(
-        zip(names, mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(names))), strict=True)
-    )
+    for name, most in (("tab10", 10), ("tab20", 20)):
+        if len(names) <= most:
+            listed = mpl.colormaps[name]
+            return {head: listed(place) for place, head in enumerate(names)}
+    spread = mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(names)))
+    return dict(zip(names, spread, strict=True))
 
 
 def _draw_load(axes: Axes, steps: Sequence[Dealt], colours: Sequence[Any]) -> None:
@@ -71,7 +70,7 @@ def _draw_load(axes: Axes, steps: Sequence[Dealt], colours: Sequence[Any]) -> No
     if n_ranks <= 64:
         axes.vlines(edges[1:-1], 0, np.minimum(bottom[1:], bottom[:-1]), color="white", lw=0.6)
     axes.axhline(1.0, color="black", lw=1.2)
-    worst = np.mean([dealt.load.max() / dealt.load.mean() for dealt in steps])
+    worst = float(np.mean([dealt.load.max() / dealt.load.mean() for dealt in steps]))
     axes.axhline(worst, color="black", lw=1.0, ls="--")
     top = 1.25 * max(worst, bottom.max())
     for y, text, side in (

@@ -141,6 +141,6 @@ def _index(name: str, options: HeadOptions, cutoff: float) -> Index:
 def _head_size(
     options: HeadOptions, architecture: BackboneConfig, base: Mapping[str, Any] | None
 ) -> int:
-    inherited = base is not None and options.inherit is not None
-    width = head_config(base, options.inherit).width if inherited else options.width
-    return count_head(architecture, width)
+    if base is None or options.inherit is None:
+        return count_head(architecture, options.width)
+    return count_head(architecture, head_config(base, options.inherit).width)
