@@ -10,7 +10,7 @@ from gfm_models.graph import MAX_ATOMIC_NUMBER, AtomicGraph
 from gfm_models.harmonics import MAX_DEGREE, spherical_harmonics
 from gfm_models.layers.interaction import Interaction
 from gfm_models.layers.mixing import ChannelMixing, linear
-from gfm_models.layers.radial import BesselBasis, cutoff_envelope
+from gfm_models.layers.radial import BesselBasis, RadialWeights, cutoff_envelope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,16 @@ class Backbone(nn.Module):
     def dtype(self) -> torch.dtype:
         """Precision of the weights; geometry stays in float64."""
         return self.elements.weight.dtype
+
+    def compute_radial_in(self, dtype: torch.dtype) -> None:
+        """Let the radial networks, where most products are, compute in a lower precision.
+
+        Their weights stay as they are. They see distances alone: whatever they are rounded to, the
+        features stay equivariant. For training on accelerators; experimental.
+        """
+        for module in self.modules():
+            if isinstance(module, RadialWeights):
+                module.compute_dtype = dtype
 
     def forward(
         self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"]

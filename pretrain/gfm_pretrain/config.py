@@ -9,6 +9,8 @@ from gfm_models.checkpoint import check_head_name
 from gfm_models.heads import HEAD_WIDTH
 from gfm_models.loss import LossConfig
 
+from gfm_pretrain.device import Precision
+
 EPOCHS = ("all", "largest", "smallest")
 """What an epoch may be besides the name of a head."""
 
@@ -281,6 +283,11 @@ class RunConfig:
 
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the weights; geometry, energies and their sums are in float64 always."""
+
+    precision: Precision = "full"
+    """`full`: products of float32 are float32. `tf32`: they keep 11 bits, on accelerators that
+    have it. `bf16`, experimental: the radial networks compute in bfloat16; they see distances
+    alone, so that equivariance stays exact, and energies are smooth to about 1e-3 only."""
 
     device: Literal["auto", "cpu", "cuda", "xpu"] = "auto"
     """Kind of device; `auto` takes the accelerator that torch sees, or else the CPU."""

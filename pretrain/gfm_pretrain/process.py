@@ -21,10 +21,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage] (public in the docs)
 
+from gfm_pretrain.device import BACKENDS, local_device
 from gfm_pretrain.launcher import Launcher, Meeting, leave, meet
-
-BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
-"""The torch.distributed backend of each kind of device. ROCm calls itself cuda, RCCL nccl."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ def join(meeting: Meeting, device: str) -> Iterator[World]:
         local_rank=meeting.local_rank,
         local_size=meeting.local_size,
         launcher=meeting.launcher,
-        device=_local_device(device, meeting.local_rank),
+        device=local_device(device, meeting.local_rank),
         timeout_seconds=meeting.timeout.total_seconds(),
     )
     if meeting.store is None:
@@ -174,25 +172,6 @@ def threads_per_rank(cores: frozenset[int], cores_on_node: Sequence[frozenset[in
     """
     sharing = sum(bool(cores & others) for others in cores_on_node)
     return max(1, len(cores) // max(1, sharing))
-
-
-def _local_device(name: str, local_rank: int) -> torch.device:
-    accelerators = {"cuda": torch.cuda, "xpu": torch.xpu}
-    if name not in ("auto", *BACKENDS):
-        raise ValueError(f"device must be one of auto, {', '.join(BACKENDS)}, got {name!r}")
-    available = [kind for kind, module in accelerators.items() if module.is_available()]
-    if name == "auto":
-        name = next(iter(available), "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
-    if name not in available:
-        raise ValueError(
-            f"device={name} but torch {torch.__version__} sees none on {socket.gethostname()}; "
-            f"available: {', '.join(['cpu', *available])}"
-        )
-    device = torch.device(name, local_rank % accelerators[name].device_count())
-    accelerators[name].set_device(device)
-    return device
 
 
 def _check_same_device(world: World, store: Store) -> None:

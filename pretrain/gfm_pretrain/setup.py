@@ -16,6 +16,7 @@ from gfm_pretrain.data.heads import HeadSummary, Sets, read_head, read_heads
 from gfm_pretrain.data.mixture import batch_sizes, steps_per_epoch, total_steps
 from gfm_pretrain.data.store.share import share_store
 from gfm_pretrain.data.store.store import Store, check_content, open_store
+from gfm_pretrain.device import set_precision
 from gfm_pretrain.placement import place_heads
 from gfm_pretrain.process import World
 
@@ -47,6 +48,7 @@ class Setup:
 
 def set_up(config: RunConfig, world: World) -> Setup:
     """Read the data, place the heads, build what this rank owns. Call on every rank."""
+    set_precision(config.precision, world.device)
     base = _load_base(config, world)
     architecture = base.backbone.config if base else config.architecture
     summaries, data = read_heads(
@@ -117,6 +119,8 @@ def _build(
     if base is not None:
         _inherit(potential, base, config)
     potential.backbone.requires_grad_(not config.training.freeze_backbone)
+    if config.precision == "bf16":
+        potential.backbone.compute_radial_in(torch.bfloat16)
     return potential
 
 

@@ -70,10 +70,14 @@ class RadialWeights(nn.Module):
         self.mlp = nn.Sequential(*layers, out)
         self.n_paths = n_paths
         self.channels = channels
+        self.compute_dtype = dtype
 
     def forward(
         self, basis: Float[Tensor, "edges n_radial"], envelope: Float[Tensor, " edges"]
     ) -> Float[Tensor, "edges paths channels"]:
         """Weights of every path and channel on every edge."""
-        weights = self.mlp(basis) * envelope[:, None]
+        rounds = self.compute_dtype != basis.dtype
+        with torch.autocast(basis.device.type, self.compute_dtype, enabled=rounds):
+            values = self.mlp(basis)
+        weights = values.to(basis.dtype) * envelope[:, None]
         return weights.unflatten(-1, (self.n_paths, self.channels))
