@@ -47,7 +47,7 @@ def summary(workload: Workload, owners: Owners, steps: Sequence[Dealt], *, metho
     even = np.array([dealt.efficiency for dealt in steps])
     return (
         f"{n_ranks} ranks, placement {method}, {float(workload.batch_size):.6g} structures per "
-        f"step; backbone {workload.n_backbone:,} parameters on every rank\n\n"
+        f"step; backbone {workload.backbone.n_parameters:,} parameters on every rank\n\n"
         f"{head_table(workload, owners, steps)}\n\n{rank_table(workload, owners, steps)}\n\n"
         f"balance of {len(steps)} steps, drawn and dealt as in training (mean over maximal cost): "
         f"{even.mean():.3f}, from {even.min():.3f} to {even.max():.3f}"
@@ -72,7 +72,7 @@ def head_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> st
                 _span(ranks[0], ranks[-1], ranks),
                 len(ranks),
                 _between(per_rank, ".1f"),
-                f"{head.n_parameters:,}",
+                f"{head.size.n_parameters:,}",
             )
         )
     header = ("head", "structures", "per step", "cost each", "cost %", "ranks", "number")

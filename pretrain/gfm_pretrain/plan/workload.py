@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import torch
 from gfm_models.backbone import BackboneConfig
 from gfm_models.checkpoint import backbone_config, head_config, read_config
 
@@ -17,12 +18,11 @@ from gfm_pretrain.data.store.manifest import StoreError
 from gfm_pretrain.data.store.store import open_store
 from gfm_pretrain.data.structure_set import Index, Places
 from gfm_pretrain.placement import place_heads
-from gfm_pretrain.plan.parameters import count_backbone, count_head
+from gfm_pretrain.plan.parameters import PartSize, backbone_size, head_size
+from gfm_pretrain.setup import DTYPES
 
 Owners = Mapping[str, tuple[int, ...]]
 """Ranks that own each head, ascending."""
-
-BYTES = {"float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,8 +33,8 @@ class HeadWork:
     """Atoms and edges of every training structure."""
     batch_size: Fraction
     """Structures in a step over all ranks, on average."""
-    n_parameters: int
-    """Of the head."""
+    size: PartSize
+    """Its weights."""
 
     @property
     def step_cost(self) -> float:
@@ -48,12 +48,12 @@ class Workload:
 
     heads: Mapping[str, HeadWork]
     """In the order of the configuration."""
-    n_backbone: int
-    """Parameters of the backbone."""
-    frozen_backbone: bool
-    """Whether the heads alone are trained."""
-    bytes_per_number: int
-    """4 or 8, by the precision of the weights."""
+    backbone: PartSize
+    """Weights of the backbone."""
+    architecture: BackboneConfig
+    """What the backbone is."""
+    dtype: torch.dtype
+    """Precision of the weights."""
     micro_batch_edges: int
     """Edges that a rank takes through the network at once."""
     seed: int
@@ -63,11 +63,6 @@ class Workload:
     def batch_size(self) -> Fraction:
         """Structures of a step, over all heads and ranks."""
         return sum((head.batch_size for head in self.heads.values()), Fraction(0))
-
-    @property
-    def n_trained_backbone(self) -> int:
-        """Parameters of the backbone that have a gradient."""
-        return 0 if self.frozen_backbone else self.n_backbone
 
     def scaled(self, factor: Fraction) -> "Workload":
         """The same mixture with `factor` times as many structures in a step."""
@@ -104,21 +99,24 @@ def read_workload(config: RunConfig) -> Workload:
     base = None if config.init_from is None else read_config(Path(config.init_from))
     architecture = config.architecture if base is None else backbone_config(base)
     indices = {n: _index(n, head, architecture.cutoff) for n, head in config.heads.items()}
-    sizes = {name: len(index) for name, index in indices.items()}
-    batches = batch_sizes(config.mixture, config.heads, sizes)
+    batches = batch_sizes(config.mixture, config.heads, {n: len(i) for n, i in indices.items()})
+    kind = {
+        "dtype": DTYPES[config.dtype],
+        "bytes_per_bucket": round(config.training.bucket_megabytes * 1e6),
+    }
     heads = {
         name: HeadWork(
             index=indices[name],
             batch_size=batches[name],
-            n_parameters=_head_size(config.heads[name], architecture, base),
+            size=head_size(architecture, _width(options, base), **kind),
         )
-        for name in config.heads
+        for name, options in config.heads.items()
     }
     return Workload(
         heads=heads,
-        n_backbone=count_backbone(architecture),
-        frozen_backbone=config.training.freeze_backbone,
-        bytes_per_number=BYTES[config.dtype],
+        backbone=backbone_size(architecture, frozen=config.training.freeze_backbone, **kind),
+        architecture=architecture,
+        dtype=kind["dtype"],
         micro_batch_edges=config.training.micro_batch_edges,
         seed=config.seed,
     )
@@ -138,9 +136,7 @@ def _index(name: str, options: HeadOptions, cutoff: float) -> Index:
     return splits["train"].index(cutoff)
 
 
-def _head_size(
-    options: HeadOptions, architecture: BackboneConfig, base: Mapping[str, Any] | None
-) -> int:
+def _width(options: HeadOptions, base: Mapping[str, Any] | None) -> int:
     if base is None or options.inherit is None:
-        return count_head(architecture, options.width)
-    return count_head(architecture, head_config(base, options.inherit).width)
+        return options.width
+    return head_config(base, options.inherit).width

@@ -1,0 +1,158 @@
+"""What steps of a run would take on a number of ranks of some machine, by each strategy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gfm_pretrain.plan.dealing import Dealt, deal_steps
+from gfm_pretrain.plan.machine import CASES, Case, Machine
+from gfm_pretrain.plan.memory import activation_bytes, state_bytes
+from gfm_pretrain.plan.pass_profile import PassProfile
+from gfm_pretrain.plan.strategy import STRATEGIES, Strategy
+from gfm_pretrain.plan.timeline import Cost, Simulator, StepTimes
+from gfm_pretrain.plan.traffic import bytes_sent
+from gfm_pretrain.plan.workload import Owners, Workload
+
+MOST_STRUCTURES = 50_000
+"""That are drawn and dealt for one prediction, unless one step has more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jitter:
+    """Random slowness of devices, in addition to what their work differs by."""
+
+    spread: float = 0.0
+    """Standard deviation of the logarithm of compute times, from rank to rank and step to step."""
+    seed: int = 0
+    """Of the random numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked, whatever the number of ranks."""
+
+    machine: Machine
+    """Where it would run."""
+    cost: Cost
+    """Of passes, atoms and edges."""
+    profile: PassProfile
+    """What a pass is like inside."""
+    n_steps: int = 20
+    """Steps to play, or fewer where they are large."""
+    jitter: Jitter = Jitter()
+    """Random slowness."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A run by one strategy on one number of ranks."""
+
+    strategy: str
+    """Its name."""
+    n_ranks: int
+    """Number of ranks."""
+    batch_size: float
+    """Structures in a step, over all ranks, on average."""
+    steps: Mapping[Case, tuple[StepTimes, ...]]
+    """Each step that was played, in each case of the machine."""
+    parameters_per_rank: int
+    """Of the rank that holds most, its shard counted."""
+    state_bytes: int
+    """Weights, gradients, moments and averages of that rank."""
+    activation_bytes: int
+    """Of the largest pass of all ranks and steps."""
+    bytes_sent: float
+    """For gradients and gathered weights, mean over ranks and steps."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the rank that needs most, at most."""
+        return self.state_bytes + self.activation_bytes
+
+    def mean(self, case: Case, name: str) -> float:
+        """Mean over steps of a figure of `StepTimes`."""
+        return float(np.mean([getattr(times, name) for times in self.steps[case]]))
+
+    def rate(self, case: Case) -> float:
+        """Structures per second and rank."""
+        return self.batch_size / self.mean(case, "seconds") / self.n_ranks
+
+
+def predict_all(workload: Workload, question: Question, n_ranks: int) -> list[Prediction]:
+    """Predictions of all strategies, in their order."""
+    n_steps = int(np.clip(MOST_STRUCTURES // workload.batch_size, 1, question.n_steps))
+    found, dealt = [], {}
+    for name, strategy in STRATEGIES.items():
+        if strategy.placement not in dealt:
+            owners = strategy.owners(workload, n_ranks)
+            steps = deal_steps(workload, owners, n_ranks=n_ranks, n_steps=n_steps)
+            dealt[strategy.placement] = owners, steps
+        owners, steps = dealt[strategy.placement]
+        found.append(_predict(name, workload, question, owners, steps))
+    return found
+
+
+def _predict(
+    name: str, workload: Workload, question: Question, owners: Owners, steps: Sequence[Dealt]
+) -> Prediction:
+    strategy, n_ranks = STRATEGIES[name], steps[0].load.size
+    n_shards = strategy.n_shards(n_ranks, question.machine.ranks_per_node)
+    held = state_bytes(workload, owners, n_ranks=n_ranks, n_shards=n_shards)
+    activations = [
+        activation_bytes(
+            step,
+            question.profile,
+            everywhere=strategy.placement == "everywhere",
+            micro_batch_edges=workload.micro_batch_edges,
+        ).max()
+        for step in steps
+    ]
+    sent = [
+        bytes_sent(
+            workload, owners, n_ranks=n_ranks, n_shards=n_shards, n_passes=step.n_passes.sum(0)
+        ).mean()
+        for step in steps
+    ]
+    return Prediction(
+        strategy=name,
+        n_ranks=n_ranks,
+        batch_size=float(workload.batch_size),
+        steps={c: _play(strategy, workload, question, owners, steps, case=c) for c in CASES},
+        parameters_per_rank=_most_parameters(workload, owners, n_ranks, n_shards),
+        state_bytes=int(held.max()),
+        activation_bytes=int(max(activations)),
+        bytes_sent=float(np.mean(sent)),
+    )
+
+
+def _play(
+    strategy: Strategy,
+    workload: Workload,
+    question: Question,
+    owners: Owners,
+    steps: Sequence[Dealt],
+    *,
+    case: Case,
+) -> tuple[StepTimes, ...]:
+    """Play steps; the random slowness is the same in every case and for every strategy."""
+    n_ranks, jitter = steps[0].load.size, question.jitter
+    simulator = Simulator(
+        workload=workload,
+        strategy=strategy,
+        owners=owners,
+        n_ranks=n_ranks,
+        cost=question.cost,
+        hardware=question.machine.hardware(case),
+        profile=question.profile,
+    )
+    generator = np.random.default_rng(jitter.seed)
+    noise = (np.exp(jitter.spread * generator.standard_normal(n_ranks)) for _ in steps)
+    return tuple(simulator.run(step, n) for step, n in zip(steps, noise, strict=True))
+
+
+def _most_parameters(workload: Workload, owners: Owners, n_ranks: int, n_shards: int) -> int:
+    held = np.full(n_ranks, -(-workload.backbone.n_parameters // n_shards))
+    for name, ranks in owners.items():
+        held[list(ranks)] += workload.heads[name].size.n_parameters
+    return int(held.max())
