@@ -8,7 +8,8 @@ after the other and over again, takes each one's shortest processor time, and fi
 
     seconds = a + b · atoms + c · edges
 
-by least squares of the relative residuals. The engine's `COST_OF_ATOM` is b / c.
+by least squares of the relative residuals. The engine measures b / c and a / c itself
+before the first step.
 """
 
 import argparse
@@ -24,9 +25,10 @@ from gfm_models.derivatives import predict
 from gfm_models.loss import LossConfig, label_counts, loss_sums, weighted_loss
 from gfm_models.potential import MultiHeadPotential, build_potential
 from gfm_pretrain.config import HeadOptions, TrainingOptions
+from gfm_pretrain.cost import ROUGH
 from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.heads import HeadSummary, read_head
-from gfm_pretrain.data.structure_set import COST_OF_ATOM, Columns
+from gfm_pretrain.data.structure_set import Columns
 from gfm_pretrain.table import text_table
 from jaxtyping import Float
 from machine import describe_machine
@@ -76,7 +78,7 @@ def main() -> None:
         "worst %",
     )
     print(text_table(header, rows))
-    print(f"\nCOST_OF_ATOM is {COST_OF_ATOM:g}")
+    print(f"\nunmeasured, the engine takes b/c = {ROUGH.of_atom:g}")
 
 
 def read_batches(*, cutoff: float) -> tuple[dict[str, HeadSummary], list[Batch]]:

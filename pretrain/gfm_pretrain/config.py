@@ -209,6 +209,14 @@ class TrainingOptions:
     placement: Literal["wrap-around", "whole-ranks"] = "wrap-around"
     """How heads are laid on ranks; it changes speed and memory, never the result."""
 
+    cost_of_atom: float | Literal["measure"] = "measure"
+    """Cost of an atom in edges, by which heads are placed and structures dealt to ranks; `measure`
+    times some passes before the first step where there are several ranks. What was found is kept in
+    the run's folder: it changes speed and rounding, and is the same when the run is continued."""
+
+    cost_of_pass: float | Literal["measure"] = "measure"
+    """Cost in edges of going through the network once, likewise."""
+
     def __post_init__(self) -> None:
         """Check the numbers.
 
@@ -230,6 +238,10 @@ class TrainingOptions:
             raise ValueError(f"training.weight_decay must not be negative, got {self.weight_decay}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must lie in 0 to 1, got {self.ema_decay}")
+        if self.cost_of_atom != "measure" and not 0 < self.cost_of_atom < math.inf:
+            raise ValueError(f"training.cost_of_atom must be positive, got {self.cost_of_atom}")
+        if self.cost_of_pass != "measure" and not 0 <= self.cost_of_pass < math.inf:
+            raise ValueError(f"training.cost_of_pass must not be negative, got {self.cost_of_pass}")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"training.max_minutes must be positive, got {self.max_minutes}")
 

@@ -45,6 +45,19 @@ def placement_table(setup: Setup, world: World) -> str:
     return text_table(("head", "level of theory", "elements", "E0 from", "ranks"), rows)
 
 
+def cost_line(setup: Setup) -> str:
+    """What a step costs, and what heads are placed by."""
+    cost, measured = setup.cost, setup.measured
+    dealt = f"structures are dealt by {cost.of_atom:.3g} edges an atom, {cost.of_pass:.3g} a pass"
+    if measured is None:
+        return f"cost of a step: not measured; {dealt}"
+    return (
+        f"cost of a step: {1e3 * measured.per_pass:.3g} ms a pass, {1e6 * measured.per_atom:.3g} "
+        f"µs an atom, {1e6 * measured.per_edge:.3g} µs an edge ({measured.n_timings} passes timed, "
+        f"median residual {100 * measured.residual:.0f} %); {dealt}"
+    )
+
+
 def mixture_table(setup: Setup, step: int | None = None) -> str:
     """How much of each head the steps before `step`, by default all of the run, have seen."""
     n_steps = setup.total_steps if step is None else step

@@ -12,6 +12,8 @@ from gfm_models.heads import Head
 from gfm_models.potential import MultiHeadPotential, build_potential
 
 from gfm_pretrain.config import RunConfig
+from gfm_pretrain.cost import ROUGH, RelativeCost, StepCost
+from gfm_pretrain.cost_measurement import Candidate, measure_cost
 from gfm_pretrain.data.heads import HeadSummary, Sets, read_head, read_heads
 from gfm_pretrain.data.mixture import batch_sizes, steps_per_epoch, total_steps
 from gfm_pretrain.data.store.share import share_store
@@ -36,6 +38,12 @@ class Setup:
     total_steps: int
     """Of the run; where the configuration has epochs, what they come to."""
 
+    measured: StepCost | None
+    """What a step costs, where it was measured."""
+
+    cost: RelativeCost
+    """What heads were placed by and structures are dealt by."""
+
     owners: Mapping[str, tuple[int, ...]]
     """Ranks that own each head."""
 
@@ -46,8 +54,14 @@ class Setup:
     """The backbone and the heads this rank owns, and no others."""
 
 
-def set_up(config: RunConfig, world: World) -> Setup:
-    """Read the data, place the heads, build what this rank owns. Call on every rank."""
+def set_up(config: RunConfig, world: World, *, measured: StepCost | None = None) -> Setup:
+    """Read the data, place the heads, build what this rank owns. Call on every rank.
+
+    Args:
+        config: Of the run.
+        world: All ranks.
+        measured: What a step costs, where an earlier part of the run has measured it.
+    """
     set_precision(config.precision, world.device)
     base = _load_base(config, world)
     architecture = base.backbone.config if base else config.architecture
@@ -57,7 +71,12 @@ def set_up(config: RunConfig, world: World) -> Setup:
     sizes = {name: len(summary.indices["train"]) for name, summary in summaries.items()}
     batches = batch_sizes(config.mixture, config.heads, sizes)
     epoch_steps = steps_per_epoch(config.mixture.epoch, batches, sizes)
-    owners = _place(config, summaries, batches, world)
+    if measured is None and needs_measurement(config, world):
+        read_here = {n: data[n] for n in list(summaries)[world.rank :: world.size]}
+        potential = _build(config, architecture, {n: summaries[n] for n in read_here}, base, world)
+        measured = _measure(config, potential, summaries, read_here, world)
+    cost = relative_cost(config, measured)
+    owners = _place(config, summaries, batches, cost, world)
     mine = [name for name in summaries if world.rank in owners[name]]
     for name in mine:
         if name not in data:
@@ -67,6 +86,8 @@ def set_up(config: RunConfig, world: World) -> Setup:
         summaries=summaries,
         batch_sizes=batches,
         total_steps=total_steps(config.training, epoch_steps),
+        measured=measured,
+        cost=cost,
         owners=owners,
         data={name: data[name] for name in mine},
         potential=_build(config, architecture, {n: summaries[n] for n in mine}, base, world),
@@ -92,13 +113,50 @@ def open_stores(config: RunConfig, world: World) -> dict[str, Store]:
     return {name: opened[folder] for name, folder in folders.items()}
 
 
+def needs_measurement(config: RunConfig, world: World) -> bool:
+    """Whether the cost of a step is to be measured: one rank has nothing to balance."""
+    asked = (config.training.cost_of_atom, config.training.cost_of_pass)
+    return world.size > 1 and "measure" in asked
+
+
+def relative_cost(config: RunConfig, measured: StepCost | None) -> RelativeCost:
+    """What the configuration says, else what was measured, else a rough guess."""
+    found = ROUGH if measured is None else measured.relative
+    of_atom, of_pass = config.training.cost_of_atom, config.training.cost_of_pass
+    return RelativeCost(
+        of_atom=found.of_atom if of_atom == "measure" else of_atom,
+        of_pass=found.of_pass if of_pass == "measure" else of_pass,
+    )
+
+
+def _measure(
+    config: RunConfig,
+    potential: MultiHeadPotential,
+    summaries: Mapping[str, HeadSummary],
+    data: Mapping[str, Sets],
+    world: World,
+) -> StepCost | None:
+    """Time passes of the heads in `data`, on all ranks at once as in training."""
+    return measure_cost(
+        potential,
+        [
+            Candidate(name=name, structures=sets["train"], unit=summaries[name].unit)
+            for name, sets in data.items()
+        ],
+        loss=config.loss,
+        micro_batch_edges=config.training.micro_batch_edges,
+        world=world,
+    )
+
+
 def _place(
     config: RunConfig,
     summaries: Mapping[str, HeadSummary],
     batches: Mapping[str, Fraction],
+    cost: RelativeCost,
     world: World,
 ) -> dict[str, tuple[int, ...]]:
-    costs = [summary.step_cost * float(batches[name]) for name, summary in summaries.items()]
+    costs = [cost.of(*s.mean_size) * float(batches[name]) for name, s in summaries.items()]
     placed = place_heads(costs, world.size, method=config.training.placement)
     return dict(zip(summaries, placed, strict=True))
 

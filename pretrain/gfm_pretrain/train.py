@@ -1,12 +1,14 @@
 """A run from its configuration to its checkpoint: the only training loop there is."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from gfm_pretrain.config import RunConfig
+from gfm_pretrain.cost_record import record_cost, recorded_cost
 from gfm_pretrain.monitor import Monitor, logging_to
 from gfm_pretrain.process import World, broadcast_object
 from gfm_pretrain.publish import write_checkpoint
-from gfm_pretrain.report import error_table, label_table, mixture_table, placement_table
+from gfm_pretrain.report import cost_line, error_table, label_table, mixture_table, placement_table
 from gfm_pretrain.run_folder import open_run
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.snapshot import newest_snapshot, read_parts, write_snapshot
@@ -24,10 +26,15 @@ def pretrain(config: RunConfig, world: World) -> Path:
     """
     run = open_run(config, world)
     with logging_to(run, speaks=world.rank == 0):
-        setup = set_up(config, world)
+        recorded = recorded_cost(run, world)
+        setup = set_up(config, world, measured=recorded)
         trainer = Trainer(config, setup, world)
         monitor = Monitor(run, speaks=world.rank == 0, total_steps=setup.total_steps)
         monitor.say(label_table(setup))
+        if setup.measured is not None and setup.measured != recorded:
+            record_cost(run, setup.measured, world)
+            monitor.record("cost", 0, **asdict(setup.measured), used=asdict(setup.cost))
+        monitor.say(cost_line(setup))
         monitor.say(placement_table(setup, world))
         monitor.say(f"what {setup.total_steps} steps are\n{mixture_table(setup)}")
         before = _resume(trainer, run, monitor)

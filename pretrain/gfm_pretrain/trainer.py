@@ -264,6 +264,7 @@ class Trainer:
 def _feed(config: RunConfig, setup: Setup, world: World) -> Feed:
     return Feed(
         indices={name: summary.indices["train"] for name, summary in setup.summaries.items()},
+        cost=setup.cost,
         owners=setup.owners,
         data=setup.data,
         batch_sizes=setup.batch_sizes,

@@ -24,7 +24,7 @@ TWO_RANKS: dict[str, Any] = {"n_ranks": 2, "timeout_seconds": 300}
 JOBS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "mpiexec": ((), TWO_RANKS),
     "torchrun": ((), {**TWO_RANKS, "launcher": "torchrun"}),
-    "unjudged": (("training.steps=1",), TWO_RANKS),
+    "unjudged": (("training.steps=1", "training.cost_of_atom=measure"), TWO_RANKS),
     "misspelt": (("training.learningrate=1",), TWO_RANKS),
     "missing": (("heads.rmd17.train=absent.extxyz",), TWO_RANKS),
     "absurd": ((ABSURD_RATE,), TWO_RANKS),
@@ -138,6 +138,20 @@ def test_two_ranks_do_what_one_does(launcher, jobs, alone):
     assert json.dumps(found).count(":") == json.dumps(expected).count(":")
     assert numbers(found) == pytest.approx(numbers(expected), rel=1e-9)
     assert output.count("step 6/6") == 1
+
+
+@pytest.mark.mpi
+def test_the_cost_of_a_step_is_measured_and_kept(jobs):
+    _, output, run = jobs("unjudged")
+    kept = json.loads((run / "cost.json").read_text())
+    (line,) = (line for line in lines_of(run) if line["kind"] == "cost")
+    assert {key: line[key] for key in kept if key != "sha256"} == {
+        key: value for key, value in kept.items() if key != "sha256"
+    }
+    assert 0.25 <= line["used"]["of_atom"] <= 64
+    assert line["used"]["of_pass"] == 0.0  # as the configuration says
+    assert "passes timed, median residual" in output
+    assert not (jobs("mpiexec")[2] / "cost.json").exists()
 
 
 @pytest.mark.mpi

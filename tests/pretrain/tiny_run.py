@@ -63,6 +63,8 @@ def run_mapping(folder: Path) -> dict[str, Any]:
             "micro_batch_edges": 60,
             "validate_every": 3,
             "snapshot_every": 3,
+            "cost_of_atom": 4.0,
+            "cost_of_pass": 0.0,
         },
     }
 

@@ -10,6 +10,7 @@ from gfm_models.graph import AtomicGraph
 from gfm_models.loss import Labels
 from jaxtyping import Float64, Int64
 
+from gfm_pretrain.cost import RelativeCost
 from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.heads import Sets
 from gfm_pretrain.data.sampler import batch_places
@@ -76,6 +77,7 @@ class Feed:
 
     Args:
         indices: Of the training set of every head.
+        cost: What structures are dealt by.
         owners: Ranks that own each head.
         data: Structures of the heads this rank owns.
         batch_sizes: Structures of each head in a step, on average.
@@ -91,6 +93,7 @@ class Feed:
         self,
         *,
         indices: Mapping[str, Index],
+        cost: RelativeCost,
         owners: Mapping[str, tuple[int, ...]],
         data: Mapping[str, Sets],
         batch_sizes: Mapping[str, Fraction],
@@ -102,6 +105,7 @@ class Feed:
         device: torch.device,
     ) -> None:
         self.indices = indices
+        self.cost = cost
         self.owners = owners
         self.data = data
         self.batch_sizes = batch_sizes
@@ -115,7 +119,7 @@ class Feed:
     def work(self, step: int) -> StepWork:
         """What is to be done in a step."""
         places = {name: self._places(name, step) for name in self.indices}
-        costs = {name: self.indices[name].costs(batch) for name, batch in places.items()}
+        costs = {n: self.indices[n].costs(batch, self.cost) for n, batch in places.items()}
         dealt = pack(costs, self.owners, self.n_ranks)
         mine = dealt[self.rank]
         return StepWork(

@@ -55,8 +55,8 @@ class HeadSummary:
     indices: Mapping[str, Index]
     """Index of each split there is."""
 
-    step_cost: float
-    """Mean cost of a structure of the training set."""
+    mean_size: tuple[float, float]
+    """Mean atoms and edges of a structure of the training set."""
 
     files: Mapping[str, Mapping[str, str]]
     """Path and SHA-256 of the file of each split; of a store, that of its manifest."""
@@ -141,7 +141,7 @@ def read_head(
         config=config,
         unit=unit,
         indices=indices,
-        step_cost=indices["train"].mean_cost,
+        mean_size=indices["train"].mean_size,
         files={split: _file(options, split, store) for split in sets},
         tables=tables,
         baseline=metrics(baseline_sums(judged, config)) if judged else {},

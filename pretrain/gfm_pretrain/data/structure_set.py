@@ -8,6 +8,7 @@ import numpy as np
 from gfm_models.neighbors import neighbor_list
 from jaxtyping import Bool, Float64, Int, Int64
 
+from gfm_pretrain.cost import RelativeCost
 from gfm_pretrain.data.shard import (
     ENERGY,
     FORCES,
@@ -19,10 +20,6 @@ from gfm_pretrain.data.shard import (
     starts_of,
 )
 from gfm_pretrain.data.structure import LabelledStructure
-
-COST_OF_ATOM = 4.0
-"""Cost of an atom in edges: node products against one neighbour. A rough figure;
-`python benchmarks/training_step.py` measures it, see benchmarks/RESULTS.md."""
 
 Places = Int[np.ndarray, " places"]
 """Numbers of structures in a set, from 0."""
@@ -83,9 +80,9 @@ class Index:
             found[chosen] = edges_inside(self.cutoff, self.n_edges[shard][rows], self.radii)
         return found
 
-    def costs(self, places: Places) -> Float64[np.ndarray, " places"]:
+    def costs(self, places: Places, cost: RelativeCost) -> Float64[np.ndarray, " places"]:
         """Cost of a training step with each structure, in edges."""
-        return COST_OF_ATOM * self.n_atoms(places) + self.edges(places)
+        return cost.of(self.n_atoms(places), self.edges(places))
 
     def labelled(self, places: Places) -> Int64[np.ndarray, "places 3"]:
         """Labelled items: energies (0 or 1), atoms with forces, stresses (0 or 1)."""
@@ -96,11 +93,16 @@ class Index:
         return found * np.stack([np.ones_like(bits), self.n_atoms(places), np.ones_like(bits)], 1)
 
     @cached_property
-    def mean_cost(self) -> float:
+    def mean_size(self) -> tuple[float, float]:
+        """Mean number of atoms and of edges over all structures."""
+        runs = np.array_split(np.arange(len(self)), max(1, len(self) // 100_000))
+        n_atoms = sum(int(self.n_atoms(run).sum()) for run in runs)
+        n_edges = sum(int(self.edges(run).sum()) for run in runs)
+        return n_atoms / len(self), n_edges / len(self)
+
+    def mean_cost(self, cost: RelativeCost) -> float:
         """Mean over all structures of `costs`."""
-        places = np.arange(len(self))
-        runs = np.array_split(places, max(1, len(self) // 100_000))
-        return sum(float(self.costs(run).sum()) for run in runs) / len(self)
+        return cost.of(*self.mean_size)
 
     @cached_property
     def _starts(self) -> Int64[np.ndarray, " shards_and_1"]:

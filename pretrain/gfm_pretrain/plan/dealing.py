@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from gfm_pretrain.cost import ROUGH
 from gfm_pretrain.data.structure_set import Places
 from gfm_pretrain.placement import pack, split_by_size
 from gfm_pretrain.plan.workload import Owners, Workload
@@ -42,7 +43,7 @@ class Dealt:
 def deal_step(workload: Workload, owners: Owners, *, n_ranks: int, step: int) -> Dealt:
     """Draw the global batch of a step and deal it to the owners of its heads."""
     places = {name: workload.places(name, step) for name in workload.heads}
-    costs = {name: workload.heads[name].index.costs(drawn) for name, drawn in places.items()}
+    costs = {name: workload.heads[name].index.costs(drawn, ROUGH) for name, drawn in places.items()}
     taken = pack(costs, owners, n_ranks)
     found = [_deal_head(workload, name, places[name], costs[name], taken) for name in places]
     sums = np.stack([sums for sums, _ in found], axis=1)

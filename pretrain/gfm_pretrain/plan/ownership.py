@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 
+from gfm_pretrain.cost import ROUGH
 from gfm_pretrain.plan.dealing import Dealt, mean_load
 from gfm_pretrain.plan.memory import parameters_held, state_bytes
 from gfm_pretrain.plan.workload import Owners, Workload
@@ -67,7 +68,7 @@ def head_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> st
                 name,
                 f"{len(head.index):,}",
                 f"{float(head.batch_size):.6g}",
-                f"{head.index.mean_cost:,.0f}",
+                f"{head.index.mean_cost(ROUGH):,.0f}",
                 f"{100 * head.step_cost / total:.2f}",
                 _span(ranks[0], ranks[-1], ranks),
                 len(ranks),

@@ -11,6 +11,7 @@ from gfm_models.backbone import BackboneConfig
 from gfm_models.checkpoint import backbone_config, head_config, read_config
 
 from gfm_pretrain.config import HeadOptions, RunConfig
+from gfm_pretrain.cost import ROUGH
 from gfm_pretrain.data.heads import read_head
 from gfm_pretrain.data.mixture import batch_sizes
 from gfm_pretrain.data.sampler import batch_places
@@ -39,7 +40,7 @@ class HeadWork:
     @property
     def step_cost(self) -> float:
         """Cost of a step on average, in edges."""
-        return self.index.mean_cost * float(self.batch_size)
+        return self.index.mean_cost(ROUGH) * float(self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from gfm_pretrain.cost import RelativeCost
 from gfm_pretrain.data.structure import LabelledStructure
 from gfm_pretrain.data.structure_set import (
-    COST_OF_ATOM,
     Columns,
     StructureSet,
     edges_inside,
@@ -10,6 +10,7 @@ from gfm_pretrain.data.structure_set import (
 )
 from hydrogen import CUTOFF, LABELLED, N_ATOMS, N_EDGES, STRUCTURES, in_shards, molecule
 
+COST = RelativeCost(of_atom=3.0, of_pass=100.0)
 ORDERS = ([0, 1, 2, 3, 4], [4, 0], [3, 3, 1], [2], [])
 
 
@@ -26,12 +27,13 @@ def test_the_index_counts_atoms_edges_and_labels(structures, order):
     assert index.n_atoms(places).tolist() == [N_ATOMS[i] for i in order]
     assert index.edges(places).tolist() == [N_EDGES[i] for i in order]
     assert index.labelled(places).tolist() == [LABELLED[i] for i in order]
-    costs = [N_EDGES[i] + COST_OF_ATOM * N_ATOMS[i] for i in order]
-    assert index.costs(places).tolist() == costs
+    costs = [N_EDGES[i] + 3.0 * N_ATOMS[i] for i in order]
+    assert index.costs(places, COST).tolist() == costs
 
 
 def test_the_mean_cost_is_that_of_all(structures):
-    assert structures.index(CUTOFF).mean_cost == (24 + 11 * COST_OF_ATOM) / 5
+    assert structures.index(CUTOFF).mean_size == (11 / 5, 24 / 5)
+    assert structures.index(CUTOFF).mean_cost(COST) == pytest.approx((24 + 11 * 3.0) / 5)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
