@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gfm_pretrain.command_line import parse_once
+
 from gfmcalc.command_line import with_dashes
 from gfmcalc.data_cli import add_data
 from gfmcalc.plan_cli import add_plan
@@ -22,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 if `info` found damage, 2 after an error of the user, which is told
         in one line.
     """
-    arguments = _parse(with_dashes(sys.argv[1:] if argv is None else argv))
+    words = with_dashes(sys.argv[1:] if argv is None else argv)
+    arguments = parse_once(lambda: _parse(words), program="gfm")
     try:
         return arguments.command(arguments)
     except (ValueError, TypeError, OSError) as error:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from gfm_pretrain.command_line import parse_once
 from gfm_pretrain.extras import packages_for
 from gfm_pretrain.failure import run_main
 from gfm_pretrain.process import World
@@ -20,7 +21,7 @@ several ranks. The same command continues a run that was interrupted."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `gfm-finetune`; the exit status. Call on every rank."""
     words = with_dashes(sys.argv[1:] if argv is None else argv)
-    arguments = vars(_parser().parse_args(words))
+    arguments = vars(parse_once(lambda: _parser().parse_args(words), program=PROGRAM))
     return run_main(
         lambda world: _finetune(arguments, world), program=PROGRAM, device=arguments["device"]
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gfm_pretrain.command_line import parse_once
 from gfm_pretrain.extras import packages_for
 from gfm_pretrain.failure import USER_ERRORS, run_main
 from gfm_pretrain.process import World
@@ -28,10 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "overrides",
         nargs="*",
+        default=[],
         metavar="KEY=VALUE",
         help="change a setting, such as training.steps=100",
     )
-    arguments = parser.parse_args(argv)
+    arguments = parse_once(lambda: parser.parse_args(argv), program=PROGRAM)
     try:
         config = _read(arguments.config, arguments.overrides)
     except USER_ERRORS as error:

