@@ -107,6 +107,20 @@ def loss_sums(
     return torch.stack([huber(r / unit, delta).sum() for r in residuals(prediction, labels, graph)])
 
 
+def loss_sums_by_structure(
+    prediction: Prediction,
+    labels: Labels,
+    graph: AtomicGraph,
+    *,
+    unit: float,
+    delta: float,
+) -> Float[Tensor, "graphs 3"]:
+    """What each structure adds to `loss_sums`."""
+    energy, forces, stress = (huber(r / unit, delta) for r in residuals(prediction, labels, graph))
+    of_forces = energy.new_zeros(graph.n_graphs).index_add(0, graph.graph_index, forces.sum(1))
+    return torch.stack([energy, of_forces, stress.sum((1, 2))], dim=1)
+
+
 def huber(x: Tensor, delta: float) -> Tensor:
     """|x| - δ/2 beyond δ, x²/2δ within: slope one far out, smooth at zero."""
     size = x.abs()

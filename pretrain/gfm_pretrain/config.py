@@ -10,6 +10,7 @@ from gfm_models.heads import HEAD_WIDTH
 from gfm_models.loss import LossConfig
 
 from gfm_pretrain.device import Precision
+from gfm_pretrain.guard import GuardOptions
 
 EPOCHS = ("all", "largest", "smallest")
 """What an epoch may be besides the name of a head."""
@@ -261,6 +262,30 @@ _POSITIVE = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class FaultOptions:
+    """When a run gives itself up."""
+
+    hang_seconds: float = 120.0
+    """How long a rank may show no sign of progress while others wait for it. Ten times the longest
+    that a rank has taken so far between two signs, where that is more. Set-up and the first step,
+    which may compile, have the time limit of messages alone."""
+
+    compare_replicas_every: int = 100
+    """Steps between comparisons of the bits of weights that several ranks hold. They are compared
+    before every snapshot, too."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: naming the option.
+        """
+        for name in ("hang_seconds", "compare_replicas_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"faults.{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """A run."""
 
@@ -281,6 +306,12 @@ class RunConfig:
 
     loss: LossConfig = field(default_factory=LossConfig)
     """Weights of energy, forces and stress."""
+
+    guard: GuardOptions = field(default_factory=GuardOptions)
+    """Which steps are skipped because a loss or a gradient went wrong."""
+
+    faults: FaultOptions = field(default_factory=FaultOptions)
+    """When the run gives itself up."""
 
     init_from: str | None = None
     """Folder of a checkpoint whose backbone (and heads, see `inherit`) the run starts from."""

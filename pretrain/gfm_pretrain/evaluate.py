@@ -1,5 +1,7 @@
 """Errors of a head on a set of structures, exact for any number of ranks."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from ase.data import atomic_numbers
@@ -32,11 +34,17 @@ def error_sums(
     places: Places,
     micro_batch_edges: int,
     device: torch.device,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> Float[Tensor, "3 3"]:
-    """Sum over `places` of |error|, error² and number of components, for each kind of label."""
+    """Sum over `places` of |error|, error² and number of components, for each kind of label.
+
+    `goes_on` is asked before each batch; once it says no, the rest is left out.
+    """
     sums = torch.zeros(3, 3, dtype=torch.float64, device=device)
     n_edges = structures.index(potential.cutoff).edges(places)
     for part in split_by_size(n_edges, micro_batch_edges):
+        if not goes_on():
+            break
         columns = structures.read(places[part])
         graph, labels = build_batch(columns, cutoff=potential.cutoff, device=device)
         sums += _sums(predict(potential, graph, head), labels, graph)

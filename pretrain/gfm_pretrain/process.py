@@ -12,7 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +24,8 @@ from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 from gfm_pretrain.announcement import Launcher
 from gfm_pretrain.device import BACKENDS, local_device
 from gfm_pretrain.meeting import Meeting, leave, meet
+from gfm_pretrain.preemption import StopRequest
+from gfm_pretrain.pulse import Pulse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,10 @@ class World:
     """Where this rank computes."""
     timeout_seconds: float = 600.0
     """How long a collective waits for a rank that does not come."""
+    pulse: Pulse = field(default_factory=Pulse, repr=False, compare=False)
+    """What this rank is doing, for those who watch it."""
+    stop: StopRequest = field(default_factory=StopRequest, repr=False, compare=False)
+    """Whether this rank was asked to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +116,8 @@ def all_reduce_sum(world: World, tensor: Tensor, group: Group | None = None) -> 
     ranks = range(world.size) if group is None else group.ranks
     assert world.rank in ranks, f"rank {world.rank} is not in the group {ranks}"
     if len(ranks) > 1:
-        dist.all_reduce(tensor, op=dist.ReduceOp.SUM, group=group.handle if group else None)
+        with world.pulse.doing("a sum over ranks", waits=True):
+            dist.all_reduce(tensor, op=dist.ReduceOp.SUM, group=group.handle if group else None)
     return tensor
 
 
@@ -133,7 +140,8 @@ def broadcast_object(world: World, obj: Any, source: int = 0) -> Any:
     if world.size == 1:
         return obj
     box = [obj]
-    dist.broadcast_object_list(box, src=source, device=world.device)
+    with world.pulse.doing("a broadcast", waits=True):
+        dist.broadcast_object_list(box, src=source, device=world.device)
     return box[0]
 
 
@@ -142,8 +150,26 @@ def gather_objects(world: World, obj: Any) -> list[Any]:
     if world.size == 1:
         return [obj]
     gathered: list[Any] = [None] * world.size
-    dist.all_gather_object(gathered, obj)
+    with world.pulse.doing("gathering facts", waits=True):
+        dist.all_gather_object(gathered, obj)
     return gathered
+
+
+def any_rank(world: World, condition: bool) -> bool:
+    """Whether `condition` holds on some rank. Call on every rank."""
+    return all_reduce_sum(world, torch.tensor(float(condition), device=world.device)).item() > 0
+
+
+def all_reduce_min(world: World, tensor: Tensor) -> Tensor:
+    """The smallest over all ranks, element by element; in place. Call on every rank.
+
+    Returns:
+        `tensor` itself.
+    """
+    if world.size > 1:
+        with world.pulse.doing("a minimum over ranks", waits=True):
+            dist.all_reduce(tensor, op=dist.ReduceOp.MIN)
+    return tensor
 
 
 def barrier(world: World) -> None:

@@ -13,7 +13,7 @@ from gfm_pretrain.process import World, broadcast_object
 
 CONFIG_FILE = "config.yaml"
 
-MAY_CHANGE = ("run", "device", "stage", "training")
+MAY_CHANGE = ("run", "device", "stage", "training", "guard", "faults")
 """What may differ when a run is continued; everything else would make it another run."""
 
 

@@ -1,9 +1,11 @@
 """What a training step was, for those who watch a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gfm_pretrain.culprits import Culprit
 from gfm_pretrain.data.feed import Size
+from gfm_pretrain.guard import Trouble
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,3 +30,7 @@ class StepResult:
     """For gradients in this step, mean over ranks."""
     stop: bool
     """Whether some rank was asked to stop."""
+    troubles: Sequence[Trouble] = ()
+    """Why the weights stayed as they were; empty if they moved."""
+    culprits: Sequence[Culprit] = ()
+    """The structures behind it, the worst first."""

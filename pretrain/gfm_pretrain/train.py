@@ -6,12 +6,15 @@ from pathlib import Path
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.cost_record import record_cost, recorded_cost
 from gfm_pretrain.monitor import Monitor, logging_to
-from gfm_pretrain.process import World, broadcast_object
+from gfm_pretrain.preemption import LeftEarlyError, Stopped, noting_signals, this_command
+from gfm_pretrain.process import World, any_rank, broadcast_object
 from gfm_pretrain.publish import write_checkpoint
 from gfm_pretrain.report import cost_line, error_table, label_table, mixture_table, placement_table
 from gfm_pretrain.run_folder import open_run
 from gfm_pretrain.setup import set_up
+from gfm_pretrain.skipped import stop_if_too_many, tell_skipped
 from gfm_pretrain.snapshot import newest_snapshot, read_parts, write_snapshot
+from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.trainer import Trainer
 
 JUDGED = ("test", "valid")
@@ -23,9 +26,12 @@ def pretrain(config: RunConfig, world: World) -> Path:
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        Stopped: some rank was asked to stop by a signal, and what was done is saved.
     """
     run = open_run(config, world)
-    with logging_to(run, speaks=world.rank == 0):
+    with logging_to(run, speaks=world.rank == 0), noting_signals(world.stop):
         recorded = recorded_cost(run, world)
         setup = set_up(config, world, measured=recorded)
         trainer = Trainer(config, setup, world)
@@ -37,10 +43,16 @@ def pretrain(config: RunConfig, world: World) -> Path:
         monitor.say(cost_line(setup))
         monitor.say(placement_table(setup, world))
         monitor.say(f"what {setup.total_steps} steps are\n{mixture_table(setup)}")
-        before = _resume(trainer, run, monitor)
-        with monitor.progress(trainer.step):
-            _train(trainer, run, monitor, before)
-        return _finish(trainer, run, monitor, before)
+        try:
+            if any_rank(world, bool(world.stop)):
+                raise LeftEarlyError
+            before = _resume(trainer, run, monitor)
+            with monitor.progress(trainer.step):
+                _train(trainer, run, monitor, before)
+            return _finish(trainer, run, monitor, before)
+        except LeftEarlyError:
+            monitor.say(_how_to_continue(trainer))
+            raise Stopped from None
 
 
 def _resume(trainer: Trainer, run: Path, monitor: Monitor) -> dict:
@@ -58,23 +70,67 @@ def _resume(trainer: Trainer, run: Path, monitor: Monitor) -> dict:
 
 
 def _train(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> None:
+    """Train to the end.
+
+    Raises:
+        LeftEarlyError: some rank was asked to stop; a snapshot of where it was is there.
+    """
     options = trainer.config.training
     while trainer.done < 1.0:
         result = trainer.train_step()
+        _tell(result, trainer, run, monitor)
+        stop = result.stop
+        if trainer.step % options.validate_every == 0 and trainer.done < 1.0 and not stop:
+            stop = not _validated(trainer, monitor)
+        saves = trainer.step % options.snapshot_every == 0 or trainer.done >= 1.0 or stop
+        if saves or trainer.step % trainer.config.faults.compare_replicas_every == 0:
+            trainer.check_replicas()
+        if saves:
+            _save(trainer, run, before)
+        if stop:
+            raise LeftEarlyError
+
+
+def _tell(result: StepResult, trainer: Trainer, run: Path, monitor: Monitor) -> None:
+    """What a step was; the end of the run if too many were skipped."""
+    if result.troubles:
+        tell_skipped(result, run, monitor)
+        stop_if_too_many(trainer.guard, result, run)
+    else:
         monitor.step(result, done=trainer.done, seconds=trainer.seconds)
-        if trainer.step % options.validate_every == 0 and trainer.done < 1.0:
-            errors = trainer.errors("valid")
-            monitor.record("valid", trainer.step, heads=errors)
-            monitor.say(f"step {trainer.step}, validation\n{error_table({'valid': errors})}")
-        if trainer.step % options.snapshot_every == 0 or trainer.done >= 1.0:
-            write_snapshot(
-                run,
-                trainer.step,
-                parts=trainer.state(),
-                facts={**trainer.facts(), "before": before},
-                world=trainer.world,
-                keep=options.keep_snapshots,
-            )
+
+
+def _validated(trainer: Trainer, monitor: Monitor) -> bool:
+    """Errors on the validation set; False if some rank was asked to stop meanwhile."""
+    try:
+        errors = trainer.errors("valid")
+    except LeftEarlyError:
+        return False
+    monitor.record("valid", trainer.step, heads=errors)
+    monitor.say(f"step {trainer.step}, validation\n{error_table({'valid': errors})}")
+    return True
+
+
+def _save(trainer: Trainer, run: Path, before: dict) -> None:
+    """Write a snapshot."""
+    write_snapshot(
+        run,
+        trainer.step,
+        parts=trainer.state(),
+        facts={**trainer.facts(), "before": before},
+        world=trainer.world,
+        keep=trainer.config.training.keep_snapshots,
+    )
+
+
+def _how_to_continue(trainer: Trainer) -> str:
+    """Where a run was stopped, and the way on."""
+    reason = trainer.world.stop.reason or "a signal to another rank"
+    done = f"after step {trainer.step} of {trainer.setup.total_steps}, which is saved"
+    return (
+        f"stopped by {reason} {done if trainer.step else 'before the first step'}; the same "
+        f"command continues it: {this_command()}"
+    )
 
 
 def _finish(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> Path:

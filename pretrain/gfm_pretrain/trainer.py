@@ -15,10 +15,14 @@ from torch_ema import ExponentialMovingAverage
 
 from gfm_pretrain.agreement import Agreement, agree
 from gfm_pretrain.config import RunConfig
+from gfm_pretrain.culprits import Culprit, Evidence, gather_culprits
 from gfm_pretrain.data.feed import Batch, Feed, StepWork
 from gfm_pretrain.evaluate import Metrics, error_sums, metrics
+from gfm_pretrain.guard import Guard, TrainingError, Trouble
+from gfm_pretrain.preemption import LeftEarlyError
 from gfm_pretrain.process import World, all_reduce_sum, new_groups
 from gfm_pretrain.reduction.overlapped import OverlappedReduction
+from gfm_pretrain.replicas import check_replicas
 from gfm_pretrain.schedule import learning_rate, progress
 from gfm_pretrain.setup import Setup
 from gfm_pretrain.snapshot import State, optimizer_state, restore_optimizer
@@ -26,10 +30,7 @@ from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.stopwatch import Stopwatch
 
 BETAS = (0.9, 0.99)
-
-
-class TrainingError(ValueError):
-    """Training went wrong in a way that continuing would hide."""
+SUMS = "the sum of gradients"
 
 
 class Trainer:
@@ -56,11 +57,12 @@ class Trainer:
         self.average = ExponentialMovingAverage(
             self.potential.parameters(), decay=config.training.ema_decay
         )
+        self.guard = Guard(config.guard, warmup_steps=config.training.warmup_steps)
         self.stopwatch = Stopwatch()
-        self.stop_requested = False
         self.step = 0
         self.seconds = 0.0
         self._own_seconds = 0.0
+        self._evidence = Evidence()
 
     @property
     def done(self) -> float:
@@ -73,24 +75,23 @@ class Trainer:
         )
 
     def train_step(self) -> StepResult:
-        """One optimiser step on the next global batch.
-
-        Raises:
-            TrainingError: a loss or the gradient is not finite; the same on every rank.
-        """
+        """One optimiser step on the next global batch, or none if the guard finds it in trouble."""
         start = time.perf_counter()
+        self.world.pulse.beat("choosing structures")
         work = self.feed.work(self.step)
         agreed = self.compute_gradients(work)
-        _check_finite("the loss", agreed.losses, self.step)
-        _check_finite("the gradient", agreed.squared_norms, self.step)
+        losses = {name: agreed.losses[name] for name, s in work.sizes.items() if s.structures}
         rate = learning_rate(self.step, self.done, self.config.training)
-        self._update(agreed.norm, rate)
+        troubles = self.guard.judge(self.step, losses, agreed.squared_norms)
+        if not troubles:
+            self._update(agreed.norm, rate)
         self.step += 1
+        self.world.pulse.step = self.step
         self.seconds = agreed.clock
         self._own_seconds += time.perf_counter() - start
         return StepResult(
             step=self.step,
-            losses={name: agreed.losses[name] for name, s in work.sizes.items() if s.structures},
+            losses=losses,
             gradient_norm=agreed.norm,
             learning_rate=rate,
             sizes=work.sizes,
@@ -98,6 +99,8 @@ class Trainer:
             seconds=agreed.seconds,
             bytes_sent=agreed.bytes_sent,
             stop=agreed.stop,
+            troubles=troubles,
+            culprits=self._culprits(troubles, work),
         )
 
     def compute_gradients(self, work: StepWork) -> Agreement:
@@ -108,13 +111,14 @@ class Trainer:
         start, sent = time.perf_counter(), self.reduction.bytes_sent
         self.stopwatch.reset()
         losses: dict[str, Tensor] = {}
+        self._evidence.clear()
         self.reduction.begin()
         batches = self.feed.batches(work)
         while batch := self._next(batches):
             loss = self._backward(batch, work)
             head = batch.taken.head
             losses[head] = losses.get(head, 0.0) + loss
-        with self.stopwatch.measure("wait"):
+        with self.stopwatch.measure("wait"), self.world.pulse.doing(SUMS, waits=True):
             self.reduction.finish()
         return agree(
             self.world,
@@ -124,7 +128,7 @@ class Trainer:
             seconds=self.stopwatch.seconds,
             bytes_sent=self.reduction.bytes_sent - sent,
             clock=self._own_seconds + time.perf_counter() - start,
-            stop=self.stop_requested,
+            stop=bool(self.world.stop),
         )
 
     def errors(self, split: str) -> dict[str, Metrics]:
@@ -132,30 +136,35 @@ class Trainer:
 
         Raises:
             TrainingError: an error is not finite; the same on every rank.
+            LeftEarlyError: some rank was asked to stop meanwhile; the same on every rank.
         """
         heads = [name for name, s in self.setup.summaries.items() if split in s.indices]
-        sums = torch.zeros(len(heads), 3, 3, dtype=torch.float64, device=self.world.device)
+        numbers = torch.zeros(9 * len(heads) + 1, dtype=torch.float64, device=self.world.device)
+        sums = numbers[1:].view(len(heads), 3, 3)
         with self.average.average_parameters():
             for row, name in enumerate(heads):
                 if name in self.setup.data:
                     sums[row] = self._error_sums(name, split)
-        all_reduce_sum(self.world, sums)
+        numbers[0] = float(bool(self.world.stop))
+        all_reduce_sum(self.world, numbers)
+        if numbers[0] > 0:
+            raise LeftEarlyError
         totals = dict(zip(heads, sums.sum((1, 2)).tolist(), strict=True))
         _check_finite(f"the error on the {split} set", totals, self.step)
         return {name: metrics(of_head) for name, of_head in zip(heads, sums, strict=True)}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """What a snapshot holds of the parts this rank writes: each part has one writer."""
-        averages = dict(zip(self.potential.parameters(), self.average.shadow_params, strict=True))
-        state: dict[str, dict[str, Tensor]] = {}
-        for part, named in self._parts().items():
-            if self._writes(part):
-                state[part] = (
-                    {f"weight/{name}": p for name, p in named.items()}
-                    | {f"average/{name}": averages[p] for name, p in named.items()}
-                    | optimizer_state(self.optimizer, named)
-                )
-        return state
+        return {part: held for part, held in self._held().items() if self._writes(part)}
+
+    def check_replicas(self) -> None:
+        """Compare weights, averages and moments with those of the other ranks that hold them.
+
+        Raises:
+            ReplicaError: some bits differ; the same on every rank.
+        """
+        parts = ["backbone", *(f"heads/{name}" for name in self.setup.owners)]
+        check_replicas(self.world, parts, self._held(), when=f"step {self.step}")
 
     def facts(self) -> dict[str, Any]:
         """Plain values that belong to the state."""
@@ -163,6 +172,7 @@ class Trainer:
             "seconds": self.seconds,
             "average_updates": self.average.num_updates,
             "data": self._data_sums(),
+            "guard": self.guard.facts(),
         }
 
     def restore(self, state: State, facts: Mapping[str, Any]) -> None:
@@ -187,6 +197,7 @@ class Trainer:
         self.step = int(facts["step"])
         self.seconds = self._own_seconds = float(facts["seconds"])
         self.average.num_updates = facts["average_updates"]
+        self.guard.restore(facts["guard"])
 
     @property
     def parts(self) -> list[str]:
@@ -202,14 +213,17 @@ class Trainer:
         }
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        self.world.pulse.beat("reading a batch")
         with self.stopwatch.measure("data"):
             return next(batches, None)
 
     def _backward(self, batch: Batch, work: StepWork) -> Float[Tensor, ""]:
         """Add the gradient of one batch; its part of the head's loss, unweighted."""
         head = batch.taken.head
+        self.world.pulse.beat(f"forward of {head}")
         with self.stopwatch.measure("forward"), self.reduction.forward_pass():
             prediction = predict(self.potential, batch.graph, head, create_graph=True)
+            self._evidence.keep(batch, prediction)
             sums = loss_sums(
                 prediction,
                 batch.labels,
@@ -218,6 +232,7 @@ class Trainer:
                 delta=self.config.loss.delta,
             )
             loss = weighted_loss(sums, torch.from_numpy(work.counts[head]), self.config.loss)
+        self.world.pulse.beat(f"backward of {head}")
         with self.stopwatch.measure("backward"):
             self.reduction.backward(
                 self.config.heads[head].weight * loss,
@@ -238,6 +253,21 @@ class Trainer:
         self.optimizer.step()
         self.average.update()
 
+    def _culprits(self, troubles: tuple[Trouble, ...], work: StepWork) -> list[Culprit]:
+        """The structures behind a step that was skipped, of all ranks."""
+        if not troubles:
+            return []
+        named = {trouble.head for trouble in troubles}
+        mine = self._evidence.find(
+            set(self.setup.owners) if "backbone" in named else named,
+            work,
+            summaries=self.setup.summaries,
+            data=self.setup.data,
+            config=self.config.loss,
+            rank=self.world.rank,
+        )
+        return gather_culprits(self.world, mine)
+
     def _error_sums(self, name: str, split: str) -> Float[Tensor, "3 3"]:
         owners, structures = self.setup.owners[name], self.setup.data[name][split]
         return error_sums(
@@ -247,7 +277,23 @@ class Trainer:
             places=np.arange(owners.index(self.world.rank), len(structures), len(owners)),
             micro_batch_edges=self.config.training.micro_batch_edges,
             device=self.world.device,
+            goes_on=lambda: self._goes_on_with(f"{split} set of {name}"),
         )
+
+    def _goes_on_with(self, what: str) -> bool:
+        """Give a sign of progress; whether to go on."""
+        self.world.pulse.beat(what)
+        return not self.world.stop
+
+    def _held(self) -> dict[str, dict[str, Tensor]]:
+        """All that makes up the state of the parts on this rank."""
+        averages = dict(zip(self.potential.parameters(), self.average.shadow_params, strict=True))
+        return {
+            part: {f"weight/{name}": p for name, p in named.items()}
+            | {f"average/{name}": averages[p] for name, p in named.items()}
+            | optimizer_state(self.optimizer, named)
+            for part, named in self._parts().items()
+        }
 
     def _parts(self) -> dict[str, dict[str, nn.Parameter]]:
         modules = {"backbone": self.potential.backbone} | {

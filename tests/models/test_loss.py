@@ -16,6 +16,7 @@ from gfm_models.loss import (
     huber,
     label_counts,
     loss_sums,
+    loss_sums_by_structure,
     residuals,
     weighted_loss,
 )
@@ -182,6 +183,25 @@ def test_without_any_label_loss_and_gradient_are_zero(
     loss = weighted_loss(sums, label_counts(nothing), LossConfig())
     assert loss.item() == 0.0
     assert not gradients(loss, potential).any()
+
+
+def test_the_loss_of_each_structure_is_that_of_it_alone(
+    potential: MultiHeadPotential, graphs: list[AtomicGraph]
+) -> None:
+    batch = batch_graphs(graphs)
+    labels = random_labels(batch)
+    found = loss_sums_by_structure(
+        predict(potential, batch, HEAD), labels, batch, unit=UNIT, delta=DELTA
+    )
+    torch.testing.assert_close(found.sum(0), sums_of(potential, batch, labels))
+    for place, graph in enumerate(graphs):
+        atoms = batch.graph_index == place
+        own = Labels(
+            energy=labels.energy[place : place + 1],
+            forces=labels.forces[atoms],
+            stress=labels.stress[place : place + 1],
+        )
+        torch.testing.assert_close(found[place], sums_of(potential, graph, own))
 
 
 def test_huber_is_the_formula_and_continuous() -> None:

@@ -274,11 +274,28 @@ def test_after_a_mistake_the_folder_can_be_used(capfd, config_file, tmp_path):
     assert main([str(config_file), run, "training.steps=1"]) == 0
 
 
-@pytest.mark.parametrize("steps", [1, 6])
-def test_what_is_not_finite_is_one_line(capfd, config_file, tmp_path, steps):
-    overrides = (f"run={tmp_path / 'run'}", f"training.steps={steps}", "training.warmup_steps=0")
+def test_a_run_whose_steps_are_all_skipped_ends_in_one_line(capfd, config_file, tmp_path):
+    run = tmp_path / "run"
+    overrides = (f"run={run}", "training.warmup_steps=0", "training.validate_every=9")
     said = error_of(capfd, config_file, *overrides, ABSURD_RATE)
-    assert "is not finite at step 1; lower training.learning_rate" in said
+    assert "TrainingError: 4 steps in a row were skipped; at step 5 the loss of " in said
+    assert " was not finite (structures, the worst first: " in said
+    assert f"look for absurd labels there ({run / 'skipped.jsonl'})" in said
+    assert not (run / "checkpoint").exists()
+    skipped = [line for line in lines_of(run) if line["kind"] == "skipped"]
+    assert [line["step"] for line in skipped] == [2, 3, 4, 5]
+    assert skipped[0]["troubles"][0].items() >= {"what": "loss", "value": "nan"}.items()
+    named = [json.loads(line) for line in (run / "skipped.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in named] == [2, 3, 4, 5]
+    assert {s["head"] for s in named[0]["structures"]} <= set(LEVELS)
+    assert all(s["identifier"] and s["loss"] is None for s in named[0]["structures"])
+
+
+def test_weights_that_the_last_step_broke_are_noticed(capfd, config_file, tmp_path):
+    overrides = (f"run={tmp_path / 'run'}", "training.steps=1", "training.warmup_steps=0")
+    said = error_of(capfd, config_file, *overrides, ABSURD_RATE)
+    assert "the error on the valid set of " in said
+    assert " is not finite at step 1; lower training.learning_rate" in said
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
@@ -288,7 +305,7 @@ def test_what_is_not_finite_is_one_line(capfd, config_file, tmp_path, steps):
     [
         ("misspelt", r"gfm-pretrain: error: .*learning_rate"),
         ("missing", r"gfm-pretrain: error on rank 1 of 2: .*no such file: absent\.extxyz"),
-        ("absurd", r"gfm-pretrain: error: TrainingError: .* is not finite at step 1; lower"),
+        ("absurd", r"gfm-pretrain: error: TrainingError: the error on the valid set of .* is not"),
     ],
 )
 def test_two_ranks_say_a_mistake_once(jobs, job, said):

@@ -15,6 +15,8 @@ from gfm_pretrain.config import MixtureOptions, RunConfig
 from gfm_pretrain.configuration import read_configuration
 from gfm_pretrain.data.sampler import batch_places
 from gfm_pretrain.data.structure import LabelledStructure
+from gfm_pretrain.data.structure_set import StructureSet
+from gfm_pretrain.guard import GuardOptions
 from gfm_pretrain.process import World
 from gfm_pretrain.setup import Setup, set_up
 from gfm_pretrain.trainer import Trainer, TrainingError
@@ -359,12 +361,80 @@ def test_a_frozen_backbone_stays_as_it_is(config):
         assert torch.equal(parameter, before[name]) == name.startswith("backbone.")
 
 
-def test_a_loss_that_is_not_finite_names_its_head(config):
+def spoil(trainer: Trainer, head: str, place: int) -> str:
+    """Give one structure of a head an energy far from that of the others; its identifier."""
+    shard = trainer.setup.data[head]["train"].shards[0]
+    energy = shard.energy.copy()
+    energy[place] += 1e6
+    spoilt = replace(shard, energy=energy)
+    data = {**trainer.setup.data[head], "train": StructureSet(shards=(spoilt,), radii=(3.2,))}
+    trainer.feed.data = {**trainer.setup.data, head: data}
+    return data["train"].identifier(place)
+
+
+N_USUAL = 8
+"""Steps before anything can be a spike."""
+
+
+@pytest.fixture
+def watchful(config) -> RunConfig:
+    training = replace(config.training, learning_rate=1e-3, steps=100)
+    return replace(config, guard=GuardOptions(window=N_USUAL), training=training)
+
+
+def test_a_spike_changes_nothing_and_names_its_structure(watchful):
+    trainer = Trainer(watchful, set_up(watchful, ALONE), ALONE)
+    assert not any(trainer.train_step().troubles for _ in range(N_USUAL))
+    of_step = trainer.feed.work(N_USUAL).passes
+    place = int(next(taken for taken in of_step if taken.head == "rmd17").places[-1])
+    identifier = spoil(trainer, "rmd17", place)
+    before = {name: a for name, a in state(trainer).items() if not name.endswith("gradient")}
+    result = trainer.train_step()
+    assert [(t.head, t.what) for t in result.troubles] == [("rmd17", "spike")]
+    worst, *others = result.culprits
+    assert (worst.head, worst.identifier, worst.rank) == ("rmd17", identifier, 0)
+    assert {culprit.head for culprit in others} == {"rmd17"}
+    assert worst.loss == pytest.approx(result.losses["rmd17"], rel=1e-3)
+    after = {name: a for name, a in state(trainer).items() if not name.endswith("gradient")}
+    assert all(after[name].tobytes() == before[name].tobytes() for name in before)
+    assert trainer.step == result.step == N_USUAL + 1
+    trainer.feed.data = trainer.setup.data
+    assert trainer.train_step().troubles == ()
+    assert any(state(trainer)[name].tobytes() != before[name].tobytes() for name in before)
+
+
+def test_a_run_with_skipped_steps_is_continued_as_if_nothing_had_happened(watchful):
+    first, second = (Trainer(watchful, set_up(watchful, ALONE), ALONE) for _ in range(2))
+    for _ in range(N_USUAL):
+        first.train_step()
+    spoil(first, "rmd17", 0)
+    results = [first.train_step() for _ in range(4)]
+    assert 0 < sum(bool(result.troubles) for result in results) < 4
+    saved = {
+        part: {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        for part, tensors in first.state().items()
+    }
+    facts = json.loads(json.dumps({**first.facts(), "step": first.step}))
+    spoil(second, "rmd17", 0)
+    second.restore(saved, facts)
+    for trainer in (first, second):
+        for _ in range(4):
+            trainer.train_step()
+    assert first.guard.facts() == second.guard.facts()
+    found, expected = state(second), state(first)
+    assert all(found[name].tobytes() == expected[name].tobytes() for name in expected)
+
+
+def test_a_head_that_is_not_finite_does_not_move_the_others(config):
     trainer = Trainer(config, set_up(config, ALONE), ALONE)
     with torch.no_grad():
         next(trainer.potential.head("rmd17").parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingError, match="the loss of rmd17 is not finite at step 0; lower"):
-        trainer.train_step()
+    before = {name: p.detach().clone() for name, p in trainer.potential.named_parameters()}
+    result = trainer.train_step()
+    assert [(t.head, t.what) for t in result.troubles] == [("rmd17", "loss")]
+    assert {culprit.loss for culprit in result.culprits} == {None}
+    for name, parameter in trainer.potential.named_parameters():
+        assert parameter.equal(before[name]) or "rmd17" in name
 
 
 def test_an_error_that_is_not_finite_names_its_head(config):
