@@ -1,13 +1,16 @@
 import math
 import random
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
 from gfm_pretrain.placement import pack, place_heads, split_by_size
 
 METHODS = ("wrap-around", "whole-ranks")
+SIXTEEN_SOURCES = [100, 5, 1.6, 20, 9, 8, 29, 101, 83, 34, 49, 6, 12.6, 33, 4.2, 10]
+"""Million structures of sixteen sources, roughly: the most and the fewest differ by 63 times."""
 
 
 def cost_sets(n_sets: int = 40) -> list[list[float]]:
@@ -104,6 +107,111 @@ def test_known_placements():
     assert place_heads([1, 2, 1], 8) == [(0, 1), (2, 3, 4, 5), (6, 7)]
     assert place_heads([1, 2, 1], 2) == [(0,), (0, 1), (1,)]
     assert place_heads([100, 1], 4) == [(0, 1, 2, 3), (3,)]
+
+
+def compositions(total: int, n_parts: int) -> Iterator[tuple[int, ...]]:
+    """All ways to write a number as a sum of so many positive ones, in order."""
+    for cuts in combinations(range(1, total), n_parts - 1):
+        yield tuple(b - a for a, b in pairwise((0, *cuts, total)))
+
+
+def small_cost_sets(n_sets: int, *, most_heads: int) -> Iterator[list[float]]:
+    chance = random.Random(3)
+    for _ in range(n_sets):
+        width = chance.choice([0.3, 1.0, 3.0])
+        yield [10 ** chance.uniform(0, width) for _ in range(chance.randint(1, most_heads))]
+
+
+def test_no_other_numbers_of_whole_ranks_have_a_smaller_maximum():
+    for costs in small_cost_sets(60, most_heads=5):
+        for n_ranks in range(len(costs), 11):
+            owners = place_heads(costs, n_ranks, method="whole-ranks")
+            found = max(c / len(ranks) for c, ranks in zip(costs, owners, strict=True))
+            best = min(
+                max(c / n for c, n in zip(costs, counts, strict=True))
+                for counts in compositions(n_ranks, len(costs))
+            )
+            assert found == best
+
+
+def test_whole_heads_on_fewer_ranks_are_within_a_third_of_the_best():
+    # Graham, SIAM J. Appl. Math. 17, 416 (1969): longest first is within 4/3 - 1/(3 m).
+    for costs in small_cost_sets(40, most_heads=5):
+        for n_ranks in range(1, len(costs)):
+            owners = place_heads(costs, n_ranks, method="whole-ranks")
+            best = min(
+                max(sum(c for c, r in zip(costs, chosen, strict=True) if r == k) for k in chosen)
+                for chosen in product(range(n_ranks), repeat=len(costs))
+            )
+            load = [0.0] * n_ranks
+            for cost, (rank,) in zip(costs, owners, strict=True):
+                load[rank] += cost
+            assert max(load) <= best * (4 / 3 - 1 / (3 * n_ranks)) * (1 + 1e-12)
+
+
+def test_a_head_has_about_as_many_ranks_as_its_part_of_the_cost():
+    for costs in cost_sets():
+        for n_ranks in range(1, 65):
+            for cost, ranks in zip(costs, place_heads(costs, n_ranks), strict=True):
+                share = cost * n_ranks / math.fsum(costs)
+                assert math.floor(0.96 * share) <= len(ranks) <= math.ceil(share) + 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_placement_is_a_pure_function_of_the_ratios(method):
+    for costs in cost_sets():
+        for n_ranks in (1, 2, 5, 16, 63):
+            given = list(costs)
+            owners = place_heads(given, n_ranks, method=method)
+            assert given == costs
+            assert place_heads(tuple(costs), n_ranks, method=method) == owners
+            assert place_heads([2.0**-20 * c for c in costs], n_ranks, method=method) == owners
+
+
+def test_the_order_of_heads_changes_where_whole_ranks_are_and_not_how_many():
+    chance = random.Random(11)
+    for costs in cost_sets():
+        if len(set(costs)) < len(costs):
+            continue  # of equal ones the first has the odd rank
+        order = chance.sample(range(len(costs)), len(costs))
+        for n_ranks in range(len(costs), 65):
+            before = place_heads(costs, n_ranks, method="whole-ranks")
+            after = place_heads([costs[i] for i in order], n_ranks, method="whole-ranks")
+            assert [len(before[i]) for i in order] == [len(ranks) for ranks in after]
+
+
+def test_the_order_of_heads_never_unbalances_wrap_around():
+    chance = random.Random(12)
+    for n_ranks in (2, 3, 7, 16, 64):
+        for _ in range(40):
+            costs = chance.sample(SIXTEEN_SOURCES, 16)
+            assert max(ideal_load(costs, place_heads(costs, n_ranks), n_ranks)) <= 1.03
+
+
+def test_sixteen_skewed_sources():
+    total = sum(SIXTEEN_SOURCES)
+    for n_ranks in (16, 17, 20, 64, 1280, 16384):
+        owners = place_heads(SIXTEEN_SOURCES, n_ranks, method="whole-ranks")
+        counts = [len(ranks) for ranks in owners]
+        assert min(counts) >= 1
+        assert sum(counts) == n_ranks
+        largest = max(c / n for c, n in zip(SIXTEEN_SOURCES, counts, strict=True))
+        rounded_up = [math.ceil(c / largest * (1 - 1e-12)) for c in SIXTEEN_SOURCES]
+        assert all(n >= least for n, least in zip(counts, rounded_up, strict=True))
+        load = ideal_load(SIXTEEN_SOURCES, place_heads(SIXTEEN_SOURCES, n_ranks), n_ranks)
+        assert max(load) <= 1.03
+        assert math.fsum(load) * total / n_ranks == pytest.approx(total)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ten_thousands_of_ranks(method):
+    owners = place_heads(SIXTEEN_SOURCES, 40_000, method=method)
+    covered = np.zeros(40_000, dtype=int)
+    for ranks in owners:
+        assert list(ranks) == list(range(ranks[0], ranks[-1] + 1))
+        covered[list(ranks)] += 1
+    assert covered.min() == 1
+    assert covered.sum() <= 40_000 + 15
 
 
 @pytest.mark.parametrize(

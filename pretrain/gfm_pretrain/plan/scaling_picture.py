@@ -20,6 +20,8 @@ COLOURS = {
     "whole-ranks": "#ff7f0e",
     "sharded": "#2ca02c",
 }
+LINES = {"ddp": "-", "wrap-around": "-", "whole-ranks": "-", "sharded": "--"}
+"""Broken where one line lies on another."""
 MARKERS = {"ddp": "s", "wrap-around": "o", "whole-ranks": "D", "sharded": "^"}
 
 
@@ -68,7 +70,7 @@ def _draw_efficiency(axes: Axes, scaling: Scaling) -> None:
         _draw_band(axes, name, predictions, bands)
     axes.axhline(1.0, color="black", lw=1)
     axes.set_ylim(0, 1.15)
-    axes.set_title("efficiency: structures per rank and second, over DDP on the fewest")
+    axes.set_title("throughput per rank, relative to DDP on the fewest ranks")
 
 
 def _draw_band(
@@ -85,6 +87,7 @@ def _draw_band(
         marker=MARKERS[name],
         ms=3.5,
         lw=1.4,
+        ls=LINES[name],
         label=STRATEGIES[name].title,
     )
     axes.fill_between(numbers, low, high, color=COLOURS[name], alpha=0.13, lw=0)
@@ -101,6 +104,7 @@ def _draw_plain(
             marker=MARKERS[name],
             ms=3.5,
             lw=1.4,
+            ls=LINES[name],
         )
     axes.set_ylim(0, None)
     axes.set_title(title)
