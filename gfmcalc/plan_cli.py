@@ -13,6 +13,7 @@ from gfm_pretrain.extras import packages_for
 
 if TYPE_CHECKING:
     from gfm_pretrain.config import RunConfig
+    from gfm_pretrain.cost import StepCost
     from gfm_pretrain.plan.prediction import Question
     from gfm_pretrain.plan.workload import Workload
 
@@ -44,6 +45,7 @@ def add_plan(commands) -> None:
 def _add_prediction(group) -> None:
     add = group.add_argument
     add("--machine", metavar="NAME|FILE", help="frontier, perlmutter, aurora, or a file of yours")
+    add("--measure", action="store_true", help="measure the cost of atoms and edges here")
     add("--cost", metavar="MS,µS,µS", help="it was measured: ms a pass, µs an atom, µs an edge")
     add("--on-device", action="store_true", help="… on a device of that machine, not on a CPU core")
     add("--jitter", type=float, default=0.0, metavar="S", help="random spread of compute times (0)")
@@ -62,10 +64,16 @@ def _plan(arguments: argparse.Namespace) -> int:
     _check(arguments)
     config = _read(arguments)
     with packages_for("gfm plan", extra="train"):
+        from gfm_pretrain.plan.step_cost import choose_cost, describe_cost
         from gfm_pretrain.plan.workload import read_workload
 
-    workload = read_workload(config)
-    question = None if arguments.machine is None else _question(arguments, config, workload)
+    cost, origin = choose_cost(config, given=arguments.cost, measure=arguments.measure)
+    if cost is not None:
+        _write(f"cost of a step: {describe_cost(cost)} ({origin})\n")
+    workload = read_workload(config, cost)
+    question = None
+    if arguments.machine is not None:
+        question = _question(arguments, config, workload, cost)
     if arguments.scaling is not None:
         assert question is not None
         _scale(arguments, workload, question)
@@ -119,17 +127,19 @@ def _show_placement(arguments: argparse.Namespace, config: RunConfig, workload: 
         _write(f"\npicture: {arguments.plot}")
 
 
-def _question(arguments: argparse.Namespace, config: RunConfig, workload: Workload) -> Question:
+def _question(
+    arguments: argparse.Namespace, config: RunConfig, workload: Workload, cost: StepCost | None
+) -> Question:
     from gfm_pretrain.plan.machine import read_machine
     from gfm_pretrain.plan.pass_profile import measure_pass
     from gfm_pretrain.plan.prediction import Jitter, Question
-    from gfm_pretrain.plan.step_cost import describe_cost, parse_cost
 
+    if cost is None:
+        raise ValueError(
+            "times need the cost of a pass, an atom and an edge: measure it here with --measure, "
+            "or give it with --cost, such as --cost 20,84,35 (ms, µs, µs)"
+        )
     machine = read_machine(arguments.machine)
-    if arguments.cost is None:
-        raise ValueError("times need --cost, such as 20,84,35 (ms a pass, µs an atom, µs an edge)")
-    cost = parse_cost(arguments.cost)
-    _write(f"cost of a step: {describe_cost(cost)}\n")
     return Question(
         machine=machine.as_measured() if arguments.on_device else machine,
         cost=cost,

@@ -15,7 +15,7 @@ def recorded_cost(run: Path, world: World) -> StepCost | None:
 
     A damaged record is as good as none: what is measured anew changes rounding alone.
     """
-    return broadcast_object(world, _read(run / COST_FILE) if world.rank == 0 else None)
+    return broadcast_object(world, read_cost(run) if world.rank == 0 else None)
 
 
 def record_cost(run: Path, measured: StepCost, world: World) -> None:
@@ -24,8 +24,9 @@ def record_cost(run: Path, measured: StepCost, world: World) -> None:
         write_sealed(run / COST_FILE, asdict(measured))
 
 
-def _read(path: Path) -> StepCost | None:
+def read_cost(run: Path) -> StepCost | None:
+    """What the run in this folder measured, None where it has not, or the record is damaged."""
     try:
-        return StepCost(**read_sealed(path))
+        return StepCost(**read_sealed(run / COST_FILE))
     except (OSError, TypeError, ValueError):
         return None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from gfm_pretrain.cost import ROUGH
 from gfm_pretrain.data.structure_set import Places
 from gfm_pretrain.placement import pack, split_by_size
 from gfm_pretrain.plan.workload import Owners, Workload
@@ -23,7 +22,7 @@ class Dealt:
     n_edges: Int[np.ndarray, "heads ranks"]
     """Directed edges inside the cutoff."""
     costs: Float[np.ndarray, "heads ranks"]
-    """What the engine packs by, in edges."""
+    """Of the atoms, edges and passes, in edges."""
     n_passes: Int[np.ndarray, "heads ranks"]
     """Times through the network: several where there are more than `micro_batch_edges`."""
     largest_pass: Int[np.ndarray, "ranks 2"]
@@ -43,7 +42,10 @@ class Dealt:
 def deal_step(workload: Workload, owners: Owners, *, n_ranks: int, step: int) -> Dealt:
     """Draw the global batch of a step and deal it to the owners of its heads."""
     places = {name: workload.places(name, step) for name in workload.heads}
-    costs = {name: workload.heads[name].index.costs(drawn, ROUGH) for name, drawn in places.items()}
+    costs = {
+        name: workload.heads[name].index.costs(drawn, workload.cost)
+        for name, drawn in places.items()
+    }
     taken = pack(costs, owners, n_ranks)
     found = [_deal_head(workload, name, places[name], costs[name], taken) for name in places]
     sums = np.stack([sums for sums, _ in found], axis=1)
@@ -53,7 +55,7 @@ def deal_step(workload: Workload, owners: Owners, *, n_ranks: int, step: int) ->
         n_structures=sums[0].astype(np.int64),
         n_atoms=sums[1].astype(np.int64),
         n_edges=sums[2].astype(np.int64),
-        costs=sums[3],
+        costs=sums[3] + workload.cost.of_pass * sums[4],
         n_passes=sums[4].astype(np.int64),
         largest_pass=largest[widest, np.arange(n_ranks)],
     )

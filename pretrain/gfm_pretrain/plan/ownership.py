@@ -6,7 +6,6 @@ from itertools import groupby
 
 import numpy as np
 
-from gfm_pretrain.cost import ROUGH
 from gfm_pretrain.plan.dealing import Dealt, mean_load
 from gfm_pretrain.plan.memory import parameters_held, state_bytes
 from gfm_pretrain.plan.workload import Owners, Workload
@@ -57,7 +56,7 @@ def summary(workload: Workload, owners: Owners, steps: Sequence[Dealt], *, metho
 
 def head_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> str:
     """For each head: its data, its part of the cost, its owners and what each of them gets."""
-    total = sum(head.step_cost for head in workload.heads.values())
+    costs = workload.step_costs()
     dealt = np.mean([step.n_structures for step in steps], axis=0)
     rows = []
     for row, (name, head) in enumerate(workload.heads.items()):
@@ -68,8 +67,8 @@ def head_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> st
                 name,
                 f"{len(head.index):,}",
                 f"{float(head.batch_size):.6g}",
-                f"{head.index.mean_cost(ROUGH):,.0f}",
-                f"{100 * head.step_cost / total:.2f}",
+                f"{head.index.mean_cost(workload.cost):,.0f}",
+                f"{100 * costs[name] / sum(costs.values()):.2f}",
                 _span(ranks[0], ranks[-1], ranks),
                 len(ranks),
                 _between(per_rank, ".1f"),

@@ -70,7 +70,7 @@ def measure_pass(
     described = HeadConfig(
         level_of_theory="", reference_energies={"Si": 0.0}, scales={"Si": 1.0}, width=width
     )
-    with _one_thread():  # more would wait for one another where cores are busy
+    with one_thread():  # more would wait for one another where cores are busy
         return _measure(build_potential(config, {HEAD: described}, dtype=dtype), bytes_per_bucket)
 
 
@@ -96,7 +96,8 @@ def _measure(potential: MultiHeadPotential, bytes_per_bucket: int) -> PassProfil
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Compute with one thread meanwhile."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,16 +1,17 @@
 """What steps of a run would take on a number of ranks of some machine, by each strategy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gfm_pretrain.cost import StepCost
 from gfm_pretrain.plan.dealing import Dealt, deal_steps
 from gfm_pretrain.plan.machine import CASES, Case, Machine
 from gfm_pretrain.plan.memory import activation_bytes, state_bytes
 from gfm_pretrain.plan.pass_profile import PassProfile
 from gfm_pretrain.plan.strategy import STRATEGIES, Strategy
-from gfm_pretrain.plan.timeline import Cost, Simulator, StepTimes
+from gfm_pretrain.plan.timeline import Simulator, StepTimes
 from gfm_pretrain.plan.traffic import bytes_sent
 from gfm_pretrain.plan.workload import Owners, Workload
 
@@ -34,7 +35,7 @@ class Question:
 
     machine: Machine
     """Where it would run."""
-    cost: Cost
+    cost: StepCost
     """Of passes, atoms and edges."""
     profile: PassProfile
     """What a pass is like inside."""
@@ -42,6 +43,17 @@ class Question:
     """Steps to play, or fewer where they are large."""
     jitter: Jitter = Jitter()
     """Random slowness."""
+
+    @property
+    def likely_cost(self) -> StepCost:
+        """The cost on a device of the machine."""
+        likely = self.machine.hardware("likely")
+        return replace(
+            self.cost,
+            per_pass=self.cost.per_pass / likely.pass_rate,
+            per_atom=self.cost.per_atom / likely.rate,
+            per_edge=self.cost.per_edge / likely.rate,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +92,11 @@ class Prediction:
 
 
 def predict_all(workload: Workload, question: Question, n_ranks: int) -> list[Prediction]:
-    """Predictions of all strategies, in their order."""
+    """Predictions of all strategies, in their order.
+
+    Heads are placed and structures dealt by the cost that the engine would measure there.
+    """
+    workload = replace(workload, cost=question.likely_cost.relative)
     n_steps = int(np.clip(MOST_STRUCTURES // workload.batch_size, 1, question.n_steps))
     found, dealt = [], {}
     for name, strategy in STRATEGIES.items():

@@ -142,11 +142,10 @@ def with_band(values: Sequence[float], form: str) -> str:
 def scaling_facts(scaling: Scaling) -> dict[str, Any]:
     """Everything in plain types, for JSON."""
     question = scaling.question
-    cost = question.cost
     return {
         "kind": scaling.kind,
         "machine": asdict(question.machine),
-        "cost": {n: getattr(cost, n) for n in ("per_pass", "per_atom", "per_edge")},
+        "cost": asdict(question.cost),
         "pass": asdict(question.profile),
         "jitter": asdict(question.jitter),
         "predictions": [

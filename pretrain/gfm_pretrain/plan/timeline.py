@@ -7,11 +7,11 @@ with the message by which ranks agree, and the update of the weights.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 
+from gfm_pretrain.cost import StepCost
 from gfm_pretrain.plan.dealing import Dealt
 from gfm_pretrain.plan.machine import Hardware
 from gfm_pretrain.plan.memory import parameters_held
@@ -26,25 +26,6 @@ NUMBERS_AGREED = 8
 """Doubles in the message that ends a step, besides two for each head."""
 
 
-class Cost(Protocol):
-    """Seconds of a pass, an atom and an edge, as they were measured; see `StepCost`."""
-
-    @property
-    def per_pass(self) -> float:
-        """Seconds of a pass, however little there is in it."""
-        ...
-
-    @property
-    def per_atom(self) -> float:
-        """Seconds of an atom."""
-        ...
-
-    @property
-    def per_edge(self) -> float:
-        """Seconds of a directed edge."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Simulator:
     """Everything that is the same in every step of a run on some machine."""
@@ -57,7 +38,7 @@ class Simulator:
     """Of the heads."""
     n_ranks: int
     """Number of ranks."""
-    cost: Cost
+    cost: StepCost
     """Of passes, atoms and edges, on what `hardware.rate` compares with."""
     hardware: Hardware
     """What it runs on."""

@@ -11,7 +11,7 @@ from gfm_models.backbone import BackboneConfig
 from gfm_models.checkpoint import backbone_config, head_config, read_config
 
 from gfm_pretrain.config import HeadOptions, RunConfig
-from gfm_pretrain.cost import ROUGH
+from gfm_pretrain.cost import RelativeCost, StepCost
 from gfm_pretrain.data.heads import read_head
 from gfm_pretrain.data.mixture import batch_sizes
 from gfm_pretrain.data.sampler import batch_places
@@ -20,7 +20,7 @@ from gfm_pretrain.data.store.store import open_store
 from gfm_pretrain.data.structure_set import Index, Places
 from gfm_pretrain.placement import place_heads
 from gfm_pretrain.plan.parameters import PartSize, backbone_size, head_size
-from gfm_pretrain.setup import DTYPES
+from gfm_pretrain.setup import DTYPES, relative_cost
 
 Owners = Mapping[str, tuple[int, ...]]
 """Ranks that own each head, ascending."""
@@ -37,11 +37,6 @@ class HeadWork:
     size: PartSize
     """Its weights."""
 
-    @property
-    def step_cost(self) -> float:
-        """Cost of a step on average, in edges."""
-        return self.index.mean_cost(ROUGH) * float(self.batch_size)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workload:
@@ -55,6 +50,8 @@ class Workload:
     """What the backbone is."""
     dtype: torch.dtype
     """Precision of the weights."""
+    cost: RelativeCost
+    """What heads are placed by and structures are dealt by."""
     micro_batch_edges: int
     """Edges that a rank takes through the network at once."""
     seed: int
@@ -64,6 +61,13 @@ class Workload:
     def batch_size(self) -> Fraction:
         """Structures of a step, over all heads and ranks."""
         return sum((head.batch_size for head in self.heads.values()), Fraction(0))
+
+    def step_costs(self) -> dict[str, float]:
+        """Cost of a step of each head on average, passes aside, in edges."""
+        return {
+            name: head.index.mean_cost(self.cost) * float(head.batch_size)
+            for name, head in self.heads.items()
+        }
 
     def scaled(self, factor: Fraction) -> "Workload":
         """The same mixture with `factor` times as many structures in a step."""
@@ -75,7 +79,7 @@ class Workload:
 
     def place(self, n_ranks: int, *, method: str) -> dict[str, tuple[int, ...]]:
         """Owners of each head, as the engine chooses them."""
-        costs = [head.step_cost for head in self.heads.values()]
+        costs = list(self.step_costs().values())
         return dict(zip(self.heads, place_heads(costs, n_ranks, method=method), strict=True))
 
     def places(self, name: str, step: int) -> Places:
@@ -90,8 +94,12 @@ class Workload:
         )
 
 
-def read_workload(config: RunConfig) -> Workload:
+def read_workload(config: RunConfig, measured: StepCost | None = None) -> Workload:
     """Read the sizes of a run's data. Of a store only the columns of sizes are looked at.
+
+    Args:
+        config: Of the run.
+        measured: What a step costs, where that is known.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -118,6 +126,7 @@ def read_workload(config: RunConfig) -> Workload:
         backbone=backbone_size(architecture, frozen=config.training.freeze_backbone, **kind),
         architecture=architecture,
         dtype=kind["dtype"],
+        cost=relative_cost(config, measured),
         micro_batch_edges=config.training.micro_batch_edges,
         seed=config.seed,
     )

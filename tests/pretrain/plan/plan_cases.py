@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import torch
 from gfm_models.backbone import BackboneConfig
+from gfm_pretrain.cost import ROUGH, StepCost
 from gfm_pretrain.data.structure_set import Index
 from gfm_pretrain.plan.parameters import backbone_size, head_size
 from gfm_pretrain.plan.pass_profile import PassProfile
-from gfm_pretrain.plan.step_cost import GivenCost
 from gfm_pretrain.plan.workload import HeadWork, Workload
 
 TINY = BackboneConfig(channels=4, n_radial=4, radial_hidden=(6,), element_channels=4)
@@ -21,7 +21,7 @@ PROFILE = PassProfile(
     ready_backbone=(1.0,),
     ready_head=(1.0,),
 )
-COST = GivenCost(per_pass=1e-3, per_atom=1e-5, per_edge=1e-6)
+COST = StepCost(per_pass=1e-3, per_atom=1e-5, per_edge=1e-6, residual=0.0, n_timings=0)
 
 
 def make_index(n_atoms: list[int], n_edges: list[int], *, cutoff: float = 5.0) -> Index:
@@ -61,6 +61,7 @@ def make_workload(
         backbone=backbone_size(model, frozen=frozen, **kind),
         architecture=model,
         dtype=torch.float32,
+        cost=ROUGH,
         micro_batch_edges=micro_batch_edges,
         seed=0,
     )

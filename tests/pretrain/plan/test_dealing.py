@@ -31,7 +31,7 @@ def slow_sums(workload, owners, n_ranks, step):
             batch_size=head.batch_size,
             n_structures=len(head.index),
         )
-        costs[name] = head.index.costs(places[name])
+        costs[name] = head.index.costs(places[name], workload.cost)
     sums = np.zeros((5, len(places), n_ranks))
     for rank, of_rank in enumerate(pack(costs, owners, n_ranks)):
         for row, name in enumerate(places):
@@ -41,7 +41,7 @@ def slow_sums(workload, owners, n_ranks, step):
                 n_passes = len(split_by_size(edges, workload.micro_batch_edges))
                 sums[:, row, rank] = (
                     *(len(mine), index.n_atoms(mine).sum(), edges.sum()),
-                    *(index.costs(mine).sum(), n_passes),
+                    *(index.costs(mine, workload.cost).sum(), n_passes),
                 )
     return sums
 

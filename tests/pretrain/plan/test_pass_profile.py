@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from gfm_models.backbone import BackboneConfig
@@ -24,9 +26,9 @@ def profiled_peak(graph) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
         prediction = predict(potential, graph, HEAD, create_graph=True)
         (prediction.energy.square().sum() + prediction.forces.square().sum()).backward()
+    results: Any = prof.profiler  # types of what the profiler holds are not public
+    events = [e for e in results.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
-    results = prof.profiler.kineto_results  # pyright: ignore[reportOptionalMemberAccess]
-    events = [event for event in results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
