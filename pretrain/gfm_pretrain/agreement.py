@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gfm_pretrain.process import World, all_reduce_sum
 
-ACTIVITIES = ("data", "forward", "backward", "wait")
+ACTIVITIES = ("data", "forward", "backward", "wait", "update")
 """What the seconds of a step are spent on; `wait` is for other ranks and the network."""
 
 

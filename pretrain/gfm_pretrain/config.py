@@ -11,6 +11,7 @@ from gfm_models.loss import LossConfig
 
 from gfm_pretrain.device import Precision
 from gfm_pretrain.guard import GuardOptions
+from gfm_pretrain.monitor.options import MonitorOptions
 
 EPOCHS = ("all", "largest", "smallest")
 """What an epoch may be besides the name of a head."""
@@ -312,6 +313,9 @@ class RunConfig:
 
     faults: FaultOptions = field(default_factory=FaultOptions)
     """When the run gives itself up."""
+
+    monitor: MonitorOptions = field(default_factory=MonitorOptions)
+    """How the run is watched."""
 
     init_from: str | None = None
     """Folder of a checkpoint whose backbone (and heads, see `inherit`) the run starts from."""

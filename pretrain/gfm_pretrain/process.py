@@ -121,6 +121,17 @@ def all_reduce_sum(world: World, tensor: Tensor, group: Group | None = None) -> 
     return tensor
 
 
+def all_reduce_max(world: World, tensor: Tensor) -> Tensor:
+    """Largest of each number over all ranks; in place. Call on every rank.
+
+    Returns:
+        `tensor` itself.
+    """
+    if world.size > 1:
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor
+
+
 def start_sum(world: World, tensor: Tensor, group: Group) -> dist.Work | None:
     """Begin to sum over the ranks of `group`, in place; wait for what it returns before reading.
 

@@ -8,12 +8,12 @@ import yaml
 
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import to_mapping
-from gfm_pretrain.monitor import METRICS_FILE
+from gfm_pretrain.monitor.metrics_file import METRICS_FILE
 from gfm_pretrain.process import World, broadcast_object
 
 CONFIG_FILE = "config.yaml"
 
-MAY_CHANGE = ("run", "device", "stage", "training", "guard", "faults")
+MAY_CHANGE = ("run", "device", "stage", "training", "guard", "faults", "monitor")
 """What may differ when a run is continued; everything else would make it another run."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gfm_pretrain.culprits import Culprit
 from gfm_pretrain.guard import Guard, TrainingError, Trouble
-from gfm_pretrain.monitor import Monitor
+from gfm_pretrain.monitor.monitor import Monitor
 from gfm_pretrain.step_result import StepResult
 
 SKIPPED_FILE = "skipped.jsonl"
@@ -21,7 +21,7 @@ MOST_SAID = 3
 def tell_skipped(result: StepResult, run: Path, monitor: Monitor) -> None:
     """Say and record that a step was skipped."""
     troubles = [_plain(asdict(trouble)) for trouble in result.troubles]
-    monitor.record("skipped", result.step, troubles=troubles)
+    monitor.event("skipped", result.step, troubles=troubles)
     monitor.say(f"step {result.step} skipped: {_why(result)}")
     if monitor.speaks:
         line = {"step": result.step, "troubles": troubles}

@@ -11,9 +11,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    def reset(self) -> None:
-        """Begin anew."""
-        self.seconds = {}
+    def take(self) -> dict[str, float]:
+        """What was added up since this was last asked for; begin anew."""
+        taken, self.seconds = self.seconds, {}
+        return taken
 
     @contextmanager
     def measure(self, activity: str) -> Iterator[None]:

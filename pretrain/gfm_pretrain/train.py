@@ -1,11 +1,13 @@
 """A run from its configuration to its checkpoint: the only training loop there is."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.cost_record import record_cost, recorded_cost
-from gfm_pretrain.monitor import Monitor, logging_to
+from gfm_pretrain.monitor.monitor import Monitor
+from gfm_pretrain.monitor.records import run_facts
+from gfm_pretrain.monitor.run_log import logging_to
+from gfm_pretrain.monitor.sinks import check_installed
 from gfm_pretrain.preemption import LeftEarlyError, Stopped, noting_signals, this_command
 from gfm_pretrain.process import World, any_rank, broadcast_object
 from gfm_pretrain.publish import write_checkpoint
@@ -30,29 +32,36 @@ def pretrain(config: RunConfig, world: World) -> Path:
     Raises:
         Stopped: some rank was asked to stop by a signal, and what was done is saved.
     """
+    check_installed(config.monitor)
     run = open_run(config, world)
     with logging_to(run, speaks=world.rank == 0), noting_signals(world.stop):
         recorded = recorded_cost(run, world)
         setup = set_up(config, world, measured=recorded)
         trainer = Trainer(config, setup, world)
-        monitor = Monitor(run, speaks=world.rank == 0, total_steps=setup.total_steps)
-        monitor.say(label_table(setup))
         if setup.measured is not None and setup.measured != recorded:
             record_cost(run, setup.measured, world)
-            monitor.record("cost", 0, **asdict(setup.measured), used=asdict(setup.cost))
-        monitor.say(cost_line(setup))
-        monitor.say(placement_table(setup, world))
-        monitor.say(f"what {setup.total_steps} steps are\n{mixture_table(setup)}")
-        try:
-            if any_rank(world, bool(world.stop)):
-                raise LeftEarlyError
-            before = _resume(trainer, run, monitor)
-            with monitor.progress(trainer.step):
-                _train(trainer, run, monitor, before)
-            return _finish(trainer, run, monitor, before)
-        except LeftEarlyError:
-            monitor.say(_how_to_continue(trainer))
-            raise Stopped from None
+        facts = run_facts(config, setup)
+        with Monitor(run, facts, options=config.monitor, world=world) as monitor:
+            try:
+                return _run(trainer, run, monitor)
+            except LeftEarlyError:
+                monitor.event("stopped", trainer.step)
+                monitor.say(_how_to_continue(trainer))
+                raise Stopped from None
+
+
+def _run(trainer: Trainer, run: Path, monitor: Monitor) -> Path:
+    setup = trainer.setup
+    monitor.say(label_table(setup))
+    monitor.say(cost_line(setup))
+    monitor.say(placement_table(setup, trainer.world))
+    monitor.say(f"what {setup.total_steps} steps are\n{mixture_table(setup)}")
+    if any_rank(trainer.world, bool(trainer.world.stop)):
+        raise LeftEarlyError
+    before = _resume(trainer, run, monitor)
+    with monitor.following():
+        _train(trainer, run, monitor, before)
+    return _finish(trainer, run, monitor, before)
 
 
 def _resume(trainer: Trainer, run: Path, monitor: Monitor) -> dict:
@@ -60,11 +69,13 @@ def _resume(trainer: Trainer, run: Path, monitor: Monitor) -> dict:
     found = newest_snapshot(run) if trainer.world.rank == 0 else None
     found = broadcast_object(trainer.world, found)
     if found is None:
+        monitor.begin(0, seconds=0.0)
         before = trainer.errors(_judged(trainer))
-        monitor.record("before", 0, heads=before)
+        monitor.evaluation("before", 0, before)
         return before
     folder, manifest = found
     trainer.restore(read_parts(folder, trainer.parts), manifest)
+    monitor.begin(trainer.step, seconds=trainer.seconds)
     monitor.say(f"continuing from step {trainer.step} ({folder})")
     return manifest["before"]
 
@@ -87,17 +98,22 @@ def _train(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> None:
             trainer.check_replicas()
         if saves:
             _save(trainer, run, before)
+            monitor.event("snapshot", trainer.step)
         if stop:
             raise LeftEarlyError
 
 
 def _tell(result: StepResult, trainer: Trainer, run: Path, monitor: Monitor) -> None:
     """What a step was; the end of the run if too many were skipped."""
+    monitor.step(
+        result,
+        own_activities=trainer.own_activities,
+        done=trainer.done,
+        seconds=trainer.seconds,
+    )
     if result.troubles:
         tell_skipped(result, run, monitor)
         stop_if_too_many(trainer.guard, result, run)
-    else:
-        monitor.step(result, done=trainer.done, seconds=trainer.seconds)
 
 
 def _validated(trainer: Trainer, monitor: Monitor) -> bool:
@@ -106,7 +122,7 @@ def _validated(trainer: Trainer, monitor: Monitor) -> bool:
         errors = trainer.errors("valid")
     except LeftEarlyError:
         return False
-    monitor.record("valid", trainer.step, heads=errors)
+    monitor.evaluation("valid", trainer.step, errors)
     monitor.say(f"step {trainer.step}, validation\n{error_table({'valid': errors})}")
     return True
 
@@ -136,7 +152,7 @@ def _how_to_continue(trainer: Trainer) -> str:
 def _finish(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> Path:
     judged = _judged(trainer)
     after = trainer.errors(judged)
-    monitor.record(judged, trainer.step, heads=after)
+    monitor.evaluation(judged, trainer.step, after)
     folder = write_checkpoint(
         trainer, run, {"valid": trainer.errors("valid"), f"{judged}_before": before, judged: after}
     )
@@ -144,6 +160,7 @@ def _finish(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> Path
     table = error_table({"before": before, "after": after, "predicting nothing": baseline})
     monitor.say(f"errors on the {judged} sets\n{table}")
     monitor.say(f"what {trainer.step} steps were\n{mixture_table(trainer.setup, trainer.step)}")
+    monitor.event("finished", trainer.step, checkpoint=str(folder))
     monitor.say(f"checkpoint: {folder}")
     return folder
 

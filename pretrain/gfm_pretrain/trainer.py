@@ -59,6 +59,7 @@ class Trainer:
         )
         self.guard = Guard(config.guard, warmup_steps=config.training.warmup_steps)
         self.stopwatch = Stopwatch()
+        self.own_activities: Mapping[str, float] = {}
         self.step = 0
         self.seconds = 0.0
         self._own_seconds = 0.0
@@ -78,13 +79,15 @@ class Trainer:
         """One optimiser step on the next global batch, or none if the guard finds it in trouble."""
         start = time.perf_counter()
         self.world.pulse.beat("choosing structures")
-        work = self.feed.work(self.step)
+        with self.stopwatch.measure("data"):
+            work = self.feed.work(self.step)
         agreed = self.compute_gradients(work)
         losses = {name: agreed.losses[name] for name, s in work.sizes.items() if s.structures}
         rate = learning_rate(self.step, self.done, self.config.training)
         troubles = self.guard.judge(self.step, losses, agreed.squared_norms)
         if not troubles:
-            self._update(agreed.norm, rate)
+            with self.stopwatch.measure("update"):
+                self._update(agreed.norm, rate)
         self.step += 1
         self.world.pulse.step = self.step
         self.seconds = agreed.clock
@@ -109,7 +112,6 @@ class Trainer:
         A head without structures in this step has no loss; its weights have the gradient zero.
         """
         start, sent = time.perf_counter(), self.reduction.bytes_sent
-        self.stopwatch.reset()
         losses: dict[str, Tensor] = {}
         self._evidence.clear()
         self.reduction.begin()
@@ -120,16 +122,19 @@ class Trainer:
             losses[head] = losses.get(head, 0.0) + loss
         with self.stopwatch.measure("wait"), self.world.pulse.doing(SUMS, waits=True):
             self.reduction.finish()
-        return agree(
-            self.world,
-            list(self.setup.owners),
-            losses=losses,
-            squared_norms=self.reduction.squared_norms(),
-            seconds=self.stopwatch.seconds,
-            bytes_sent=self.reduction.bytes_sent - sent,
-            clock=self._own_seconds + time.perf_counter() - start,
-            stop=bool(self.world.stop),
-        )
+        # What comes after this line, the agreement and the update, counts in the step that follows.
+        self.own_activities = self.stopwatch.take()
+        with self.stopwatch.measure("wait"):
+            return agree(
+                self.world,
+                list(self.setup.owners),
+                losses=losses,
+                squared_norms=self.reduction.squared_norms(),
+                seconds=self.own_activities,
+                bytes_sent=self.reduction.bytes_sent - sent,
+                clock=self._own_seconds + time.perf_counter() - start,
+                stop=bool(self.world.stop),
+            )
 
     def errors(self, split: str) -> dict[str, Metrics]:
         """Errors of the averaged weights on a split, of every head that has it.

@@ -1,0 +1,1 @@
+"""Watching a run: records of what happens, and those who show or keep them."""
