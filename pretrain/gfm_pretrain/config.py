@@ -208,8 +208,19 @@ class TrainingOptions:
     freeze_backbone: bool = False
     """Train the heads alone."""
 
-    placement: Literal["wrap-around", "whole-ranks"] = "wrap-around"
-    """How heads are laid on ranks; it changes speed and memory, never the result."""
+    placement: Literal["wrap-around", "whole-ranks", "everywhere"] = "wrap-around"
+    """How heads are laid on ranks; it changes speed and memory, never the result. `everywhere`
+    puts every head on every rank, which is what multi-task parallelism avoids."""
+
+    reduction: Literal["overlapped", "sharded", "ddp"] = "overlapped"
+    """How gradients are summed; it changes speed and memory, never the result. `overlapped`: the
+    backbone is on every rank, and sums go on during the backward pass. `sharded`: the backbone's
+    weights, averages and moments are divided among ranks, for a backbone of very many weights.
+    `ddp`: torch's DistributedDataParallel, for comparison; it needs placement=everywhere."""
+
+    shard_ranks: int | None = None
+    """Among how many neighbouring ranks a sharded backbone is divided, such as those of a node,
+    whose network is faster; all ranks if nothing is said. It divides the number of ranks."""
 
     cost_of_atom: float | Literal["measure"] = "measure"
     """Cost of an atom in edges, by which heads are placed and structures dealt to ranks; `measure`
@@ -234,6 +245,7 @@ class TrainingOptions:
                 raise ValueError(f"training.{name} must be positive, got {value}")
         if self.epochs == math.inf:
             raise ValueError("training.epochs must be finite; use training.max_minutes with steps")
+        self._check_reduction()
         if not self.warmup_steps >= 0:
             raise ValueError(f"training.warmup_steps must not be negative, got {self.warmup_steps}")
         if not self.weight_decay >= 0:
@@ -246,6 +258,20 @@ class TrainingOptions:
             raise ValueError(f"training.cost_of_pass must not be negative, got {self.cost_of_pass}")
         if self.max_minutes is not None and not self.max_minutes > 0:
             raise ValueError(f"training.max_minutes must be positive, got {self.max_minutes}")
+
+    def _check_reduction(self) -> None:
+        if self.reduction == "ddp" and self.placement != "everywhere":
+            raise ValueError(
+                "training.reduction=ddp has every head on every rank: give "
+                f"training.placement=everywhere with it, got {self.placement}"
+            )
+        if self.shard_ranks is not None and self.reduction != "sharded":
+            raise ValueError(
+                "training.shard_ranks goes with training.reduction=sharded, "
+                f"got reduction={self.reduction}"
+            )
+        if self.shard_ranks is not None and self.shard_ranks < 2:
+            raise ValueError(f"training.shard_ranks must be at least 2, got {self.shard_ranks}")
 
 
 _POSITIVE = (

@@ -19,7 +19,7 @@ def place_heads(
     Args:
         costs: Cost of a step of each head, in any unit.
         n_ranks: Number of ranks; it may be smaller or larger than the number of heads.
-        method: "wrap-around" or "whole-ranks".
+        method: "wrap-around", "whole-ranks", or "everywhere": each head on all ranks.
 
     Raises:
         ValueError: no heads, no ranks, a cost that is not positive, or an unknown method.
@@ -33,7 +33,9 @@ def place_heads(
         return _wrap_around(costs, n_ranks)
     if method == "whole-ranks":
         return _apportion(costs, n_ranks) if n_ranks >= len(costs) else _share(costs, n_ranks)
-    raise ValueError(f"placement must be wrap-around or whole-ranks, got '{method}'")
+    if method == "everywhere":
+        return [tuple(range(n_ranks))] * len(costs)
+    raise ValueError(f"placement must be wrap-around, whole-ranks or everywhere, got '{method}'")
 
 
 def pack(

@@ -6,11 +6,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gfm_models.backbone import Backbone
 from gfm_models.checkpoint import RUN_CHECKPOINT, write_backbone, write_config, write_head
 
 from gfm_pretrain.configuration import to_mapping
 from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.process import barrier
+from gfm_pretrain.reduction.shards import copy_whole, whole
 from gfm_pretrain.trainer import Trainer
 
 Errors = Mapping[str, Mapping[str, Metrics]]
@@ -32,8 +34,9 @@ def write_checkpoint(trainer: Trainer, run: Path, errors: Errors) -> Path:
         unfinished.mkdir(parents=True)
     barrier(trainer.world)
     with trainer.average.average_parameters():
+        backbone = _undivided(potential.backbone)
         if rank == 0:
-            write_backbone(potential.backbone, unfinished)
+            write_backbone(backbone, unfinished)
         for name in potential.head_names:
             if trainer.setup.owners[name][0] == rank:
                 write_head(potential.head(name), name, unfinished)
@@ -49,6 +52,14 @@ def write_checkpoint(trainer: Trainer, run: Path, errors: Errors) -> Path:
         unfinished.rename(final)
     barrier(trainer.world)
     return final
+
+
+def _undivided(backbone: Backbone) -> Backbone:
+    """A copy whose weights are whole. Call on every rank."""
+    copied = Backbone(backbone.config, dtype=backbone.dtype)
+    for target, source in zip(copied.parameters(), backbone.parameters(), strict=True):
+        copy_whole(target, whole(source))
+    return copied
 
 
 def _training(trainer: Trainer, errors: Errors) -> dict[str, Any]:

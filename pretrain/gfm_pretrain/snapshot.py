@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gfm_pretrain.durable import UNFINISHED, flush, publish_folder, read_sealed, write_sealed
 from gfm_pretrain.process import World, barrier, gather_objects
+from gfm_pretrain.reduction.shards import divided_like, whole
 
 FOLDER = "snapshots"
 MANIFEST = "snapshot.json"
@@ -113,12 +114,15 @@ def _verifies(folder: Path, files: Mapping[str, str]) -> bool:
 def optimizer_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The moments of named weights, as `moment/name`; zeros before the first step."""
+    """The moments of named weights, as `moment/name`, whole; zeros before the first step.
+
+    Call on every rank that holds the weights.
+    """
     state: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         of_parameter = optimizer.state.get(parameter, {})
         for moment in ("exp_avg", "exp_avg_sq"):
-            state[f"{moment}/{name}"] = of_parameter.get(moment, torch.zeros_like(parameter))
+            state[f"{moment}/{name}"] = whole(of_parameter.get(moment, torch.zeros_like(parameter)))
         state[f"step/{name}"] = of_parameter.get("step", torch.zeros(()))
     return state
 
@@ -131,6 +135,6 @@ def restore_optimizer(
     """Put back what `optimizer_state` gave."""
     for name, parameter in parameters.items():
         optimizer.state[parameter] = {
-            moment: state[f"{moment}/{name}"].to(parameter.device)
+            moment: divided_like(parameter, state[f"{moment}/{name}"])
             for moment in ("exp_avg", "exp_avg_sq")
         } | {"step": state[f"step/{name}"]}

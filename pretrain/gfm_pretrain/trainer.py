@@ -20,8 +20,9 @@ from gfm_pretrain.data.feed import Batch, Feed, StepWork
 from gfm_pretrain.evaluate import Metrics, error_sums, metrics
 from gfm_pretrain.guard import Guard, TrainingError, Trouble
 from gfm_pretrain.preemption import LeftEarlyError
-from gfm_pretrain.process import World, all_reduce_sum, new_groups
-from gfm_pretrain.reduction.overlapped import OverlappedReduction
+from gfm_pretrain.process import World, all_reduce_sum
+from gfm_pretrain.reduction.build import build_reduction
+from gfm_pretrain.reduction.shards import copy_whole, is_divided, piece, whole
 from gfm_pretrain.replicas import check_replicas
 from gfm_pretrain.schedule import learning_rate, progress
 from gfm_pretrain.setup import Setup
@@ -46,13 +47,7 @@ class Trainer:
         self.world = world
         self.potential = setup.potential
         self.feed = _feed(config, setup, world)
-        owners = setup.owners
-        self.reduction = OverlappedReduction(
-            self.potential,
-            dict(zip(owners, new_groups(world, list(owners.values())), strict=True)),
-            world,
-            bytes_per_bucket=round(config.training.bucket_megabytes * 1e6),
-        )
+        self.reduction = build_reduction(config.training, self.potential, setup.owners, world)
         self.optimizer = _optimizer(self.potential, config)
         self.average = ExponentialMovingAverage(
             self.potential.parameters(), decay=config.training.ema_decay
@@ -114,7 +109,7 @@ class Trainer:
         start, sent = time.perf_counter(), self.reduction.bytes_sent
         losses: dict[str, Tensor] = {}
         self._evidence.clear()
-        self.reduction.begin()
+        self.reduction.begin({taken.head for taken in work.passes})
         batches = self.feed.batches(work)
         while batch := self._next(batches):
             loss = self._backward(batch, work)
@@ -146,7 +141,7 @@ class Trainer:
         heads = [name for name, s in self.setup.summaries.items() if split in s.indices]
         numbers = torch.zeros(9 * len(heads) + 1, dtype=torch.float64, device=self.world.device)
         sums = numbers[1:].view(len(heads), 3, 3)
-        with self.average.average_parameters():
+        with self.average.average_parameters(), self.reduction.gathered():
             for row, name in enumerate(heads):
                 if name in self.setup.data:
                     sums[row] = self._error_sums(name, split)
@@ -159,8 +154,14 @@ class Trainer:
         return {name: metrics(of_head) for name, of_head in zip(heads, sums, strict=True)}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """What a snapshot holds of the parts this rank writes: each part has one writer."""
-        return {part: held for part, held in self._held().items() if self._writes(part)}
+        """What a snapshot holds of the parts this rank writes, whole: each part has one writer."""
+        state: dict[str, dict[str, Tensor]] = {}
+        for part, held in self._held().items():
+            for name, tensor in held.items():
+                full = whole(tensor)
+                if self._writes(part):
+                    state.setdefault(part, {})[name] = full
+        return state
 
     def check_replicas(self) -> None:
         """Compare weights, averages and moments with those of the other ranks that hold them.
@@ -168,8 +169,16 @@ class Trainer:
         Raises:
             ReplicaError: some bits differ; the same on every rank.
         """
-        parts = ["backbone", *(f"heads/{name}" for name in self.setup.owners)]
-        check_replicas(self.world, parts, self._held(), when=f"step {self.step}")
+        number, n_pieces = self.reduction.piece_of_backbone
+        pieces = [f"backbone, piece {n + 1} of {n_pieces}" for n in range(n_pieces)]
+        name = {"backbone": pieces[number]} if n_pieces > 1 else {}
+        mine = {
+            name.get(part, part): {key: piece(tensor) for key, tensor in held.items()}
+            for part, held in self._held().items()
+        }
+        backbone = pieces if n_pieces > 1 else ["backbone"]
+        parts = [*backbone, *(f"heads/{head}" for head in self.setup.owners)]
+        check_replicas(self.world, parts, mine, when=f"step {self.step}")
 
     def facts(self) -> dict[str, Any]:
         """Plain values that belong to the state."""
@@ -196,8 +205,8 @@ class Trainer:
         with torch.no_grad():
             for part, named in self._parts().items():
                 for name, parameter in named.items():
-                    parameter.copy_(state[part][f"weight/{name}"])
-                    averages[parameter].copy_(state[part][f"average/{name}"])
+                    copy_whole(parameter, state[part][f"weight/{name}"])
+                    copy_whole(averages[parameter], state[part][f"average/{name}"])
                 restore_optimizer(self.optimizer, named, state[part])
         self.step = int(facts["step"])
         self.seconds = self._own_seconds = float(facts["seconds"])
@@ -329,13 +338,17 @@ def _feed(config: RunConfig, setup: Setup, world: World) -> Feed:
 
 
 def _optimizer(potential: MultiHeadPotential, config: RunConfig) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, vectors do not."""
-    parameters = [p for p in potential.parameters() if p.requires_grad]
+    """AdamW; matrices decay, vectors do not. Divided weights are updated by themselves."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in potential.parameters():
+        if parameter.requires_grad:
+            kind = (is_divided(parameter), parameter.ndim > 1)
+            groups.setdefault(kind, []).append(parameter)
     decay = config.training.weight_decay
     return torch.optim.AdamW(
         [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": parameters, "weight_decay": decay if is_matrix else 0.0}
+            for (_, is_matrix), parameters in groups.items()
         ],
         betas=BETAS,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SOURCE_ROOTS = [REPOSITORY, REPOSITORY / "models", REPOSITORY / "pretrain"]
+SOURCE_ROOTS = [REPOSITORY / part for part in (".", "models", "pretrain", "tests/pretrain")]
 BIN = Path(sys.executable).parent
 
 # Open MPI refuses root and more ranks than cores unless told otherwise; other MPIs ignore this.

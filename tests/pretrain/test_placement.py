@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gfm_pretrain.placement import pack, place_heads, split_by_size
 
-METHODS = ("wrap-around", "whole-ranks")
+METHODS = ("wrap-around", "whole-ranks", "everywhere")
 SIXTEEN_SOURCES = [100, 5, 1.6, 20, 9, 8, 29, 101, 83, 34, 49, 6, 12.6, 33, 4.2, 10]
 """Million structures of sixteen sources, roughly: the most and the fewest differ by 63 times."""
 
@@ -51,6 +51,10 @@ def test_wrap_around_shares_ranks_at_the_ends_only():
                 assert ranks[-1] <= after[-1]
                 assert ranks[-1] >= after[0] - 1
                 assert len(set(ranks) & set(after)) <= 1
+
+
+def test_everywhere_is_every_head_on_every_rank():
+    assert place_heads([1.0, 5.0], 3, method="everywhere") == [(0, 1, 2), (0, 1, 2)]
 
 
 def test_wrap_around_is_balanced_for_any_number_of_ranks():
@@ -220,7 +224,7 @@ def test_ten_thousands_of_ranks(method):
         ([], 2, "wrap-around", r"at least one rank, got costs \[\] and 2 ranks"),
         ([1.0], 0, "wrap-around", r"got costs \[1.0\] and 0 ranks"),
         ([1.0, 0.0], 2, "whole-ranks", r"positive costs .* got costs \[1.0, 0.0\]"),
-        ([1.0], 1, "random", "must be wrap-around or whole-ranks, got 'random'"),
+        ([1.0], 1, "random", "must be wrap-around, whole-ranks or everywhere, got 'random'"),
     ],
 )
 def test_impossible_placements_are_errors(costs, n_ranks, method, message):

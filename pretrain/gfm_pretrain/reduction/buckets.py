@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gfm_pretrain.process import Group, World, start_sum
+from gfm_pretrain.reduction.shards import piece
 
 
 class Bucket:
@@ -66,8 +67,8 @@ def fill_buckets(
 
 
 def squared_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
-    """Sum of squares of the gradients there are, in double precision."""
-    squares = [p.grad.double().square().sum() for p in parameters if p.grad is not None]
+    """Sum of squares of the gradients there are on this rank, in double precision."""
+    squares = [piece(p.grad).double().square().sum() for p in parameters if p.grad is not None]
     return torch.stack(squares).sum() if squares else torch.zeros((), dtype=torch.float64)
 
 

@@ -1,11 +1,14 @@
 """What every way of summing gradients over ranks can do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from jaxtyping import Float
 from torch import Tensor
+
+BACKBONE = "backbone"
+"""The part of the model that is not a head."""
 
 
 class Reduction(ABC):
@@ -14,18 +17,29 @@ class Reduction(ABC):
     The losses carry the global denominators, so that sums, never averages, give the gradient of
     one process. All methods are called on every rank, in this order in every step:
 
-        reduction.begin()
+        reduction.begin(heads)
         with reduction.forward_pass():  loss = …                     # as often as there is work,
             reduction.backward(loss, head, last_of_head=…, last=…)   # on some ranks not at all
         reduction.finish()
+
+    A step is as many passes as a rank's share needs to fit into memory: that is all there is of
+    gradient accumulation. A batch of any size is one global batch, whose denominators are counted
+    before the first pass; nothing is averaged over passes and no second option multiplies it.
     """
 
-    bytes_sent: int = 0
-    """What this rank has sent for gradients so far, by the formula of the ring."""
+    @property
+    @abstractmethod
+    def bytes_sent(self) -> int:
+        """What this rank has sent for gradients and weights so far, by the formula of the ring."""
 
     @abstractmethod
-    def begin(self) -> None:
-        """Set every gradient to zero."""
+    def begin(self, heads: Collection[str]) -> None:
+        """Set every gradient to zero.
+
+        Args:
+            heads: Those that this rank has structures of in this step. The others' gradients on
+                this rank, zero, are complete at once and keep nobody waiting.
+        """
 
     @contextmanager
     def forward_pass(self) -> Iterator[None]:
@@ -57,3 +71,11 @@ class Reduction(ABC):
         Summed over all ranks they count the backbone once and each head once. Parts are
         `backbone` and the names of heads; those that others count are missing.
         """
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Let each rank compute with the weights as they are now, as often as it likes.
+
+        Call on every rank. Weights must not be changed meanwhile.
+        """
+        yield

@@ -43,7 +43,7 @@ def test_gradients_of_several_passes_add_up(potential):
     wanted = gradients(potential)
     reduction = reduction_of(potential)
     for _ in range(2):  # a second step begins from zero
-        reduction.begin()
+        reduction.begin(["a", "b"])
         reduction.backward(loss_of(potential, "a", 1.0), "a", last_of_head=False, last=False)
         reduction.backward(loss_of(potential, "a", 2.0), "a", last_of_head=True, last=False)
         reduction.backward(loss_of(potential, "b", 2.0), "b", last_of_head=True, last=True)
@@ -55,7 +55,7 @@ def test_gradients_of_several_passes_add_up(potential):
 
 def test_a_weight_that_was_not_used_has_gradient_zero(potential):
     reduction = reduction_of(potential)
-    reduction.begin()
+    reduction.begin(["a"])
     reduction.backward(loss_of(potential, "a"), "a", last_of_head=True, last=True)
     reduction.finish()
     for parameter in potential.head("b").parameters():
@@ -68,7 +68,7 @@ def test_a_weight_that_was_not_used_has_gradient_zero(potential):
 def test_frozen_weights_have_no_gradient(potential):
     potential.backbone.requires_grad_(False)
     reduction = reduction_of(potential)
-    reduction.begin()
+    reduction.begin(["a"])
     reduction.backward(loss_of(potential, "a"), "a", last_of_head=True, last=True)
     reduction.finish()
     assert all(parameter.grad is None for parameter in potential.backbone.parameters())
@@ -77,7 +77,7 @@ def test_frozen_weights_have_no_gradient(potential):
 
 def test_the_norms_are_those_of_the_parts(potential):
     reduction = reduction_of(potential)
-    reduction.begin()
+    reduction.begin(["a"])
     reduction.backward(loss_of(potential, "a"), "a", last_of_head=True, last=True)
     reduction.finish()
     parts = {"backbone": potential.backbone, "a": potential.head("a"), "b": potential.head("b")}
@@ -95,14 +95,14 @@ def test_a_head_counts_on_its_first_rank_only(potential):
     elsewhere = {**GROUPS, "b": Group(ranks=(1, 2), handle=None)}
     del potential.heads["b"]
     reduction = reduction_of(potential, elsewhere)
-    reduction.begin()
+    reduction.begin([])
     reduction.finish()
     assert reduction.squared_norms().keys() == {"backbone", "a"}
 
 
 def test_a_gradient_that_is_not_finite_is_seen_in_the_norm_of_its_part(potential):
     reduction = reduction_of(potential)
-    reduction.begin()
+    reduction.begin(["b"])
     loss = torch.inf * next(potential.head("b").parameters()).sum()
     reduction.backward(loss, "b", last_of_head=True, last=True)
     reduction.finish()
