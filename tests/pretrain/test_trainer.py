@@ -27,7 +27,9 @@ from torch import Tensor
 
 PROGRAM = Path(__file__).parent / "programs" / "engine_program.py"
 RANKS = (2, 3, 5)
-TO_ROUNDING = 1e-12
+TO_ROUNDING = 1e-13
+BY_ANOTHER_WAY = 1e-12
+"""For derivatives by positions and strain, one structure at a time: rounding of other numbers."""
 AFTER_STEPS = 1e-10
 
 ALONE = World(
@@ -244,8 +246,8 @@ def test_the_gradient_is_that_of_the_formula(config, one):
         for name, p in setup.potential.named_parameters()
     }
     found = of_kind(one.arrays, "correct", "gradient")
-    assert difference(found, expected) < TO_ROUNDING
-    assert difference_by_part(found, expected) < TO_ROUNDING
+    assert difference(found, expected) < BY_ANOTHER_WAY
+    assert difference_by_part(found, expected) < BY_ANOTHER_WAY
 
 
 def test_a_head_without_structures_in_a_step_takes_no_part(config):
@@ -278,13 +280,13 @@ def check_backbone(trainer: Trainer, found: Arrays, loss: Tensor) -> None:
         f"{name}/gradient": gradient.numpy()
         for name, gradient in zip(named, gradients, strict=True)
     }
-    assert difference({name: found[name] for name in expected}, expected) < TO_ROUNDING
+    assert difference({name: found[name] for name in expected}, expected) < BY_ANOTHER_WAY
 
 
 def test_the_loss_is_that_of_the_formula(config, one):
     setup = set_up(config, ALONE)
     expected = {name: head_loss(config, setup, name).item() for name in config.heads}
-    assert one.facts["first_losses"] == pytest.approx(expected, rel=TO_ROUNDING)
+    assert one.facts["first_losses"] == pytest.approx(expected, rel=BY_ANOTHER_WAY)
 
 
 def head_loss(config: RunConfig, setup: Setup, name: str) -> Tensor:
