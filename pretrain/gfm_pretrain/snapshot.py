@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gfm_pretrain.durable import UNFINISHED, flush, publish_folder, read_sealed, write_sealed
 from gfm_pretrain.process import World, barrier, gather_objects
-from gfm_pretrain.reduction.shards import divided_like, whole
+from gfm_pretrain.reduction.shards import divided_like
 
 FOLDER = "snapshots"
 MANIFEST = "snapshot.json"
@@ -114,15 +114,12 @@ def _verifies(folder: Path, files: Mapping[str, str]) -> bool:
 def optimizer_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The moments of named weights, as `moment/name`, whole; zeros before the first step.
-
-    Call on every rank that holds the weights.
-    """
+    """The moments of named weights, as `moment/name`; zeros before the first step."""
     state: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         of_parameter = optimizer.state.get(parameter, {})
         for moment in ("exp_avg", "exp_avg_sq"):
-            state[f"{moment}/{name}"] = whole(of_parameter.get(moment, torch.zeros_like(parameter)))
+            state[f"{moment}/{name}"] = of_parameter.get(moment, torch.zeros_like(parameter))
         state[f"step/{name}"] = of_parameter.get("step", torch.zeros(()))
     return state
 

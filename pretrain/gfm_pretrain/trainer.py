@@ -156,11 +156,12 @@ class Trainer:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """What a snapshot holds of the parts this rank writes, whole: each part has one writer."""
         state: dict[str, dict[str, Tensor]] = {}
-        for part, held in self._held().items():
-            for name, tensor in held.items():
-                full = whole(tensor)
-                if self._writes(part):
-                    state.setdefault(part, {})[name] = full
+        with self.world.pulse.doing("gathering what a snapshot holds", waits=True):
+            for part, held in self._held().items():
+                for name, tensor in held.items():
+                    full = whole(tensor)
+                    if self._writes(part):
+                        state.setdefault(part, {})[name] = full
         return state
 
     def check_replicas(self) -> None:
@@ -169,15 +170,13 @@ class Trainer:
         Raises:
             ReplicaError: some bits differ; the same on every rank.
         """
-        number, n_pieces = self.reduction.piece_of_backbone
-        pieces = [f"backbone, piece {n + 1} of {n_pieces}" for n in range(n_pieces)]
-        name = {"backbone": pieces[number]} if n_pieces > 1 else {}
+        pieces = self.reduction.pieces_of_backbone
         mine = {
-            name.get(part, part): {key: piece(tensor) for key, tensor in held.items()}
+            part: {name: piece(tensor) for name, tensor in held.items()}
             for part, held in self._held().items()
         }
-        backbone = pieces if n_pieces > 1 else ["backbone"]
-        parts = [*backbone, *(f"heads/{head}" for head in self.setup.owners)]
+        mine[pieces[self.reduction.piece]] = mine.pop("backbone")
+        parts = [*pieces, *(f"heads/{name}" for name in self.setup.owners)]
         check_replicas(self.world, parts, mine, when=f"step {self.step}")
 
     def facts(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class DDPReduction(Reduction):
     def backward(
         self,
         loss: Tensor,
-        head: str,  # noqa: ARG002 (DDP finds out by itself)
+        head: str,
         *,
         last_of_head: bool,  # noqa: ARG002 (heads are sent with the backbone)
         last: bool,
@@ -73,6 +73,7 @@ class DDPReduction(Reduction):
         with nullcontext() if last else self.ddp.no_sync(), warnings.catch_warnings():
             # Rows of one element come from the second derivative with other strides: no matter.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
+            self.world.pulse.beat(f"backward of {head or 'nothing'}, summed by DDP", waits=last)
             self.ddp(loss).backward()
         self._is_summed = last
 

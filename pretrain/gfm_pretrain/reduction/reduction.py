@@ -32,6 +32,16 @@ class Reduction(ABC):
     def bytes_sent(self) -> int:
         """What this rank has sent for gradients and weights so far, by the formula of the ring."""
 
+    @property
+    def pieces_of_backbone(self) -> tuple[str, ...]:
+        """Names of the pieces that ranks hold of the backbone, or of the whole."""
+        return (BACKBONE,)
+
+    @property
+    def piece(self) -> int:
+        """Number of the one on this rank."""
+        return 0
+
     @abstractmethod
     def begin(self, heads: Collection[str]) -> None:
         """Set every gradient to zero.

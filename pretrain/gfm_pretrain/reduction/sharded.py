@@ -70,6 +70,16 @@ class ShardedReduction(Reduction):
         """What this rank has sent for gradients and weights so far, by the formula of the ring."""
         return self.heads.bytes_sent + self._backbone_sent
 
+    @property
+    def pieces_of_backbone(self) -> tuple[str, ...]:
+        """Names of the pieces."""
+        return tuple(f"backbone, piece {n} of {self.shard_ranks}" for n in range(self.shard_ranks))
+
+    @property
+    def piece(self) -> int:
+        """Number of the one on this rank."""
+        return self.world.rank % self.shard_ranks
+
     def begin(self, heads: Collection[str]) -> None:
         """Set every gradient to zero and begin to gather the backbone."""
         for parameter in self._trained:
@@ -110,11 +120,14 @@ class ShardedReduction(Reduction):
     def gathered(self) -> Iterator[None]:
         """Hold the whole backbone; ranks may compute different numbers of batches."""
         self._gather()
-        yield
-        self.backbone.reshard()
+        try:
+            yield
+        finally:
+            self.backbone.reshard()
 
     def _gather(self) -> None:
-        self.backbone.unshard()
+        with self.world.pulse.doing("gathering the backbone", waits=True):
+            self.backbone.unshard()
         self._backbone_sent += self._share_of_ring(self.shard_ranks)
 
     def _sum_backbone(self) -> None:

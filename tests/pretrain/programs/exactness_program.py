@@ -22,7 +22,7 @@ import torch
 from gfm_models.backbone import BackboneConfig
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import read_configuration
-from gfm_pretrain.launcher import meet
+from gfm_pretrain.meeting import meet
 from gfm_pretrain.process import World, gather_objects, join
 from gfm_pretrain.reduction.shards import piece, whole
 from gfm_pretrain.setup import set_up
@@ -60,6 +60,7 @@ def compute(trainer: Trainer, *, trains: bool) -> dict[str, Any]:
     }
     for _ in range(N_STEPS if trains else 0):
         trainer.train_step()
+    trainer.check_replicas()
     return {
         "norm": norm,
         "gradients": gradients,
