@@ -22,6 +22,7 @@ from gfm_pretrain.data.structure import LabelledStructure
 from gfm_pretrain.data.structure_set import in_memory
 from gfm_pretrain.process import World, barrier
 from gfm_pretrain.report import error_table
+from gfm_pretrain.snapshots.options import SnapshotOptions
 from gfm_pretrain.table import text_table
 from gfm_pretrain.train import pretrain
 
@@ -268,8 +269,8 @@ def _run_config(options: FinetuneOptions, inherited: str, *, n_train: int) -> Ru
             warmup_steps=min(50, steps // 10),
             freeze_backbone=options.method == "heads",
             validate_every=max(1, steps // 5),
-            snapshot_every=max(1, steps // 5),
         ),
+        snapshots=SnapshotOptions(every_steps=max(1, steps // 5)),
     )
 
 

@@ -79,17 +79,14 @@ def save(potential: MultiHeadPotential, directory: Path, *, training: Mapping[st
     )
 
 
-def write_backbone(backbone: Backbone, directory: Path) -> None:
-    """Write the shared weights."""
-    directory.mkdir(parents=True, exist_ok=True)
-    _save_weights(backbone, directory / BACKBONE_FILE)
+def write_backbone(backbone: Backbone, directory: Path) -> Path:
+    """Write the shared weights; the file."""
+    return _save_weights(backbone, directory / BACKBONE_FILE)
 
 
-def write_head(head: Head, name: str, directory: Path) -> None:
-    """Write one head's weights."""
-    path = directory / head_file(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save_weights(head, path)
+def write_head(head: Head, name: str, directory: Path) -> Path:
+    """Write one head's weights; the file."""
+    return _save_weights(head, directory / head_file(name))
 
 
 def write_config(
@@ -298,9 +295,11 @@ def _damaged(path: Path, reason: str) -> CheckpointError:
     return CheckpointError(f"{path} is damaged: {reason}; download the checkpoint again")
 
 
-def _save_weights(module: nn.Module, path: Path) -> None:
+def _save_weights(module: nn.Module, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu() for name, value in module.state_dict().items()}
     save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    return path
 
 
 def _check_shapes(path: Path, skeleton: nn.Module) -> None:

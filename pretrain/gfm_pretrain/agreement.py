@@ -29,6 +29,8 @@ class Agreement:
     """Training seconds as rank 0 counts them."""
     stop: bool
     """Whether any rank was asked to stop."""
+    written: bool
+    """Whether all ranks have written their part of what is written beside the training."""
 
     @property
     def norm(self) -> float:
@@ -46,6 +48,7 @@ def agree(
     bytes_sent: int,
     clock: float,
     stop: bool,
+    written: bool,
 ) -> Agreement:
     """Put together what each rank knows of a step, in one message. Call on every rank.
 
@@ -58,12 +61,13 @@ def agree(
         bytes_sent: By this rank.
         clock: This rank's training seconds; rank 0's count.
         stop: Whether this rank was asked to stop.
+        written: Whether this rank has written its part of what is written beside the training.
     """
     parts = ("backbone", *heads)
     numbers = torch.zeros(
-        len(heads) + len(parts) + len(ACTIVITIES) + 3, dtype=torch.float64, device=world.device
+        len(heads) + len(parts) + len(ACTIVITIES) + 4, dtype=torch.float64, device=world.device
     )
-    of_heads, of_parts, of_time, rest = numbers.split([len(heads), len(parts), len(ACTIVITIES), 3])
+    of_heads, of_parts, of_time, rest = numbers.split([len(heads), len(parts), len(ACTIVITIES), 4])
     for row, name in enumerate(heads):
         if name in losses:
             of_heads[row] = losses[name]
@@ -71,7 +75,7 @@ def agree(
         if name in squared_norms:
             of_parts[row] = squared_norms[name]
     of_time += numbers.new_tensor([seconds.get(name, 0.0) for name in ACTIVITIES])
-    rest += numbers.new_tensor([bytes_sent, clock * (world.rank == 0), float(stop)])
+    rest += numbers.new_tensor([bytes_sent, clock * (world.rank == 0), float(stop), float(written)])
     all_reduce_sum(world, numbers)
     found = [part.tolist() for part in (of_heads, of_parts, of_time / world.size, rest)]
     return Agreement(
@@ -81,4 +85,5 @@ def agree(
         bytes_sent=found[3][0] / world.size,
         clock=found[3][1],
         stop=found[3][2] > 0,
+        written=found[3][3] == world.size,
     )

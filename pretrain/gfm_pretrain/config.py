@@ -12,6 +12,7 @@ from gfm_models.loss import LossConfig
 from gfm_pretrain.device import Precision
 from gfm_pretrain.guard import GuardOptions
 from gfm_pretrain.monitor.options import MonitorOptions
+from gfm_pretrain.snapshots.options import ResumeOptions, SnapshotOptions
 
 EPOCHS = ("all", "largest", "smallest")
 """What an epoch may be besides the name of a head."""
@@ -199,12 +200,6 @@ class TrainingOptions:
     validate_every: int = 500
     """Steps between validations."""
 
-    snapshot_every: int = 500
-    """Steps between snapshots."""
-
-    keep_snapshots: int = 2
-    """How many snapshots are kept, the newest ones."""
-
     freeze_backbone: bool = False
     """Train the heads alone."""
 
@@ -283,8 +278,6 @@ _POSITIVE = (
     "micro_batch_edges",
     "bucket_megabytes",
     "validate_every",
-    "snapshot_every",
-    "keep_snapshots",
 )
 
 
@@ -343,6 +336,12 @@ class RunConfig:
     monitor: MonitorOptions = field(default_factory=MonitorOptions)
     """How the run is watched."""
 
+    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
+    """When the state of the run is written, and how much of it is kept."""
+
+    resume: ResumeOptions = field(default_factory=ResumeOptions)
+    """What may be different when the run is continued."""
+
     init_from: str | None = None
     """Folder of a checkpoint whose backbone (and heads, see `inherit`) the run starts from."""
 
@@ -382,6 +381,18 @@ class RunConfig:
         if self.init_from is not None and self.model is not None:
             raise ValueError("model is given by the checkpoint in init_from; leave one of them out")
         self._check_mixture()
+        self._check_renamed()
+
+    def _check_renamed(self) -> None:
+        rename = self.resume.rename
+        for old, new in rename.items():
+            if new not in self.heads or old in self.heads:
+                raise ValueError(
+                    f"resume.rename={{{old}: {new}}} needs a head {new} and no head {old} in the "
+                    f"configuration, its heads are {', '.join(self.heads)}"
+                )
+        if len(set(rename.values())) < len(rename):
+            raise ValueError(f"resume.rename gives two heads one name, got {dict(rename)}")
 
     def _check_mixture(self) -> None:
         mixture = self.mixture

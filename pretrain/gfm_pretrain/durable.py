@@ -10,14 +10,37 @@ from typing import Any
 
 UNFINISHED = ".unfinished"
 """Suffix of what is being written."""
+REPLACED = ".replaced"
+"""Suffix of what a new folder takes the place of."""
 
 
 def publish_folder(unfinished: Path, final: Path) -> None:
-    """Make a folder whose files were flushed visible under its name, in place of an older one."""
-    shutil.rmtree(final, ignore_errors=True)
-    flush(unfinished)
+    """Make a folder whose files were flushed visible under its name, in place of an older one.
+
+    A kill at any moment leaves the old or the new one, under its name after `recover`.
+    """
+    for folder in (unfinished, *(path for path in unfinished.rglob("*") if path.is_dir())):
+        flush(folder)
+    aside = final.with_name(final.name + REPLACED)
+    if final.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        final.rename(aside)
     unfinished.rename(final)
     flush(final.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(parent: Path) -> None:
+    """Finish or take back what a kill left half done among the folders in `parent`."""
+    for aside in parent.glob(f"*{REPLACED}"):
+        final = aside.with_name(aside.name.removesuffix(REPLACED))
+        if final.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(final)
+    for unfinished in parent.glob(f"*{UNFINISHED}"):
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
 
 
 def flush(path: Path) -> None:

@@ -1,7 +1,7 @@
 """The checkpoint of a run: the averaged weights, written by the ranks that own them."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from gfm_models.backbone import Backbone
 from gfm_models.checkpoint import RUN_CHECKPOINT, write_backbone, write_config, write_head
 
 from gfm_pretrain.configuration import to_mapping
+from gfm_pretrain.durable import UNFINISHED, flush, publish_folder
 from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.process import barrier
 from gfm_pretrain.reduction.shards import copy_whole, whole
@@ -27,7 +28,7 @@ def write_checkpoint(trainer: Trainer, run: Path, errors: Errors) -> Path:
         run: Folder of the run, seen by all ranks.
         errors: What is known of every head.
     """
-    final, unfinished = run / RUN_CHECKPOINT, run / f"{RUN_CHECKPOINT}.unfinished"
+    final, unfinished = run / RUN_CHECKPOINT, run / f"{RUN_CHECKPOINT}{UNFINISHED}"
     rank, potential = trainer.world.rank, trainer.potential
     if rank == 0:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -36,20 +37,21 @@ def write_checkpoint(trainer: Trainer, run: Path, errors: Errors) -> Path:
     with trainer.average.average_parameters():
         backbone = _undivided(potential.backbone)
         if rank == 0:
-            write_backbone(backbone, unfinished)
+            flush(write_backbone(backbone, unfinished))
         for name in potential.head_names:
             if trainer.setup.owners[name][0] == rank:
-                write_head(potential.head(name), name, unfinished)
+                flush(write_head(potential.head(name), name, unfinished))
     barrier(trainer.world)
     if rank == 0:
         write_config(
             unfinished,
             backbone=potential.backbone.config,
             heads={name: s.config for name, s in trainer.setup.summaries.items()},
-            training=_training(trainer, errors),
+            training=training_facts(trainer, errors, list(trainer.setup.summaries)),
         )
-        shutil.rmtree(final, ignore_errors=True)
-        unfinished.rename(final)
+        for path in unfinished.glob("*.json"):
+            flush(path)
+        publish_folder(unfinished, final)
     barrier(trainer.world)
     return final
 
@@ -62,7 +64,14 @@ def _undivided(backbone: Backbone) -> Backbone:
     return copied
 
 
-def _training(trainer: Trainer, errors: Errors) -> dict[str, Any]:
+def training_facts(trainer: Trainer, errors: Errors, heads: Collection[str]) -> dict[str, Any]:
+    """How the weights came about: what goes into `training.json`.
+
+    Args:
+        trainer: The run as it is now.
+        errors: What is known of the heads.
+        heads: Names of those that are written.
+    """
     return {
         "code_version": version("gfmcalc"),
         "n_ranks": trainer.world.size,
@@ -79,5 +88,6 @@ def _training(trainer: Trainer, errors: Errors) -> dict[str, Any]:
                 "baseline": summary.baseline,
             }
             for name, summary in trainer.setup.summaries.items()
+            if name in heads
         },
     }

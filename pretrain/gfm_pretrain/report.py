@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from gfm_models.loss import LABEL_KINDS
 
+from gfm_pretrain.data.deal import Deal
 from gfm_pretrain.data.labels import FoundLabel
-from gfm_pretrain.data.mixture import n_dealt
 from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.process import World
 from gfm_pretrain.setup import Setup
@@ -58,13 +58,13 @@ def cost_line(setup: Setup) -> str:
     )
 
 
-def mixture_table(setup: Setup, step: int | None = None) -> str:
+def mixture_table(setup: Setup, deals: Mapping[str, Deal], *, step: int | None = None) -> str:
     """How much of each head the steps before `step`, by default all of the run, have seen."""
     n_steps = setup.total_steps if step is None else step
     rows = []
     for name, summary in setup.summaries.items():
         size, batch = len(summary.indices["train"]), setup.batch_sizes[name]
-        seen = n_dealt(n_steps, batch)
+        seen = deals[name].n_dealt(n_steps)
         rows.append((name, size, f"{float(batch):.6g}", seen, f"{seen / size:.3g}"))
     return text_table(("head", "structures", "per step", "seen", "epochs"), rows)
 

@@ -34,3 +34,5 @@ class StepResult:
     """Why the weights stayed as they were; empty if they moved."""
     culprits: Sequence[Culprit] = ()
     """The structures behind it, the worst first."""
+    written: bool = False
+    """Whether all ranks have written their part of a snapshot, so that it can be settled."""

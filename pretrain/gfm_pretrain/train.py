@@ -4,18 +4,20 @@ from pathlib import Path
 
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.cost_record import record_cost, recorded_cost
+from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.monitor.monitor import Monitor
 from gfm_pretrain.monitor.records import run_facts
 from gfm_pretrain.monitor.run_log import logging_to
 from gfm_pretrain.monitor.sinks import check_installed
 from gfm_pretrain.preemption import LeftEarlyError, Stopped, noting_signals, this_command
-from gfm_pretrain.process import World, any_rank, broadcast_object
+from gfm_pretrain.process import World, any_rank
 from gfm_pretrain.publish import write_checkpoint
 from gfm_pretrain.report import cost_line, error_table, label_table, mixture_table, placement_table
-from gfm_pretrain.run_folder import open_run
+from gfm_pretrain.run_folder import RunFolder, open_run
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.skipped import stop_if_too_many, tell_skipped
-from gfm_pretrain.snapshot import newest_snapshot, read_parts, write_snapshot
+from gfm_pretrain.snapshots.archive import Archive
+from gfm_pretrain.snapshots.read import read_parts
 from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.trainer import Trainer
 
@@ -33,15 +35,18 @@ def pretrain(config: RunConfig, world: World) -> Path:
         Stopped: some rank was asked to stop by a signal, and what was done is saved.
     """
     check_installed(config.monitor)
-    run = open_run(config, world)
-    with logging_to(run, speaks=world.rank == 0), noting_signals(world.stop):
-        recorded = recorded_cost(run, world)
+    with (
+        open_run(config, world) as run,
+        logging_to(run.path, speaks=world.rank == 0),
+        noting_signals(world.stop),
+    ):
+        recorded = recorded_cost(run.path, world)
         setup = set_up(config, world, measured=recorded)
         trainer = Trainer(config, setup, world)
         if setup.measured is not None and setup.measured != recorded:
-            record_cost(run, setup.measured, world)
+            record_cost(run.path, setup.measured, world)
         facts = run_facts(config, setup)
-        with Monitor(run, facts, options=config.monitor, world=world) as monitor:
+        with Monitor(run.path, facts, options=config.monitor, world=world) as monitor:
             try:
                 return _run(trainer, run, monitor)
             except LeftEarlyError:
@@ -50,37 +55,43 @@ def pretrain(config: RunConfig, world: World) -> Path:
                 raise Stopped from None
 
 
-def _run(trainer: Trainer, run: Path, monitor: Monitor) -> Path:
+def _run(trainer: Trainer, run: RunFolder, monitor: Monitor) -> Path:
     setup = trainer.setup
     monitor.say(label_table(setup))
     monitor.say(cost_line(setup))
     monitor.say(placement_table(setup, trainer.world))
-    monitor.say(f"what {setup.total_steps} steps are\n{mixture_table(setup)}")
     if any_rank(trainer.world, bool(trainer.world.stop)):
         raise LeftEarlyError
-    before = _resume(trainer, run, monitor)
-    with monitor.following():
-        _train(trainer, run, monitor, before)
-    return _finish(trainer, run, monitor, before)
+    before = _begin(trainer, run, monitor)
+    with Archive(trainer, run, facts={"before": before}) as archive:
+        with monitor.following():
+            _train(trainer, archive, monitor)
+        return _finish(trainer, archive, monitor, before)
 
 
-def _resume(trainer: Trainer, run: Path, monitor: Monitor) -> dict:
-    """Restore the newest snapshot; the errors before the first step, kept there or found now."""
-    found = newest_snapshot(run) if trainer.world.rank == 0 else None
-    found = broadcast_object(trainer.world, found)
-    if found is None:
-        monitor.begin(0, seconds=0.0)
-        before = trainer.errors(_judged(trainer))
-        monitor.evaluation("before", 0, before)
-        return before
-    folder, manifest = found
-    trainer.restore(read_parts(folder, trainer.parts), manifest)
+def _begin(trainer: Trainer, run: RunFolder, monitor: Monitor) -> dict[str, Metrics]:
+    """Restore what the run goes on from; the errors before each head's first step."""
+    for remark in run.remarks:
+        monitor.say(remark)
+    continuation = run.continuation
+    if continuation is not None:
+        snapshot = continuation.snapshot
+        state = read_parts(snapshot.folder, continuation.parts(trainer.parts))
+        trainer.restore(state, snapshot.facts)
+        monitor.say(f"continuing from step {trainer.step} ({snapshot.folder})")
     monitor.begin(trainer.step, seconds=trainer.seconds)
-    monitor.say(f"continuing from step {trainer.step} ({folder})")
-    return manifest["before"]
+    deals, total = trainer.feed.deals, trainer.setup.total_steps
+    monitor.say(f"what {total} steps are\n{mixture_table(trainer.setup, deals)}")
+    known = {} if continuation is None else continuation.snapshot.facts["before"]
+    if trainer.setup.summaries.keys() <= known.keys():
+        return known
+    found = trainer.errors(_judged(trainer))
+    before = {name: known.get(name, found.get(name, {})) for name in trainer.setup.summaries}
+    monitor.evaluation("before", trainer.step, before)
+    return before
 
 
-def _train(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> None:
+def _train(trainer: Trainer, archive: Archive, monitor: Monitor) -> None:
     """Train to the end.
 
     Raises:
@@ -88,16 +99,19 @@ def _train(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> None:
     """
     options = trainer.config.training
     while trainer.done < 1.0:
+        trainer.written = archive.is_ready
         result = trainer.train_step()
-        _tell(result, trainer, run, monitor)
+        if result.written:
+            archive.settle()
+        _tell(result, trainer, archive.run.path, monitor)
         stop = result.stop
         if trainer.step % options.validate_every == 0 and trainer.done < 1.0 and not stop:
-            stop = not _validated(trainer, monitor)
-        saves = trainer.step % options.snapshot_every == 0 or trainer.done >= 1.0 or stop
+            stop = not _validated(trainer, archive, monitor)
+        saves = archive.is_due() or trainer.done >= 1.0 or stop
         if saves or trainer.step % trainer.config.faults.compare_replicas_every == 0:
             trainer.check_replicas()
         if saves:
-            _save(trainer, run, before)
+            archive.take_snapshot()
             monitor.event("snapshot", trainer.step)
         if stop:
             raise LeftEarlyError
@@ -116,7 +130,7 @@ def _tell(result: StepResult, trainer: Trainer, run: Path, monitor: Monitor) -> 
         stop_if_too_many(trainer.guard, result, run)
 
 
-def _validated(trainer: Trainer, monitor: Monitor) -> bool:
+def _validated(trainer: Trainer, archive: Archive, monitor: Monitor) -> bool:
     """Errors on the validation set; False if some rank was asked to stop meanwhile."""
     try:
         errors = trainer.errors("valid")
@@ -124,19 +138,8 @@ def _validated(trainer: Trainer, monitor: Monitor) -> bool:
         return False
     monitor.evaluation("valid", trainer.step, errors)
     monitor.say(f"step {trainer.step}, validation\n{error_table({'valid': errors})}")
+    archive.keep_best(errors)
     return True
-
-
-def _save(trainer: Trainer, run: Path, before: dict) -> None:
-    """Write a snapshot."""
-    write_snapshot(
-        run,
-        trainer.step,
-        parts=trainer.state(),
-        facts={**trainer.facts(), "before": before},
-        world=trainer.world,
-        keep=trainer.config.training.keep_snapshots,
-    )
 
 
 def _how_to_continue(trainer: Trainer) -> str:
@@ -149,17 +152,23 @@ def _how_to_continue(trainer: Trainer) -> str:
     )
 
 
-def _finish(trainer: Trainer, run: Path, monitor: Monitor, before: dict) -> Path:
+def _finish(
+    trainer: Trainer, archive: Archive, monitor: Monitor, before: dict[str, Metrics]
+) -> Path:
     judged = _judged(trainer)
     after = trainer.errors(judged)
     monitor.evaluation(judged, trainer.step, after)
+    valid = trainer.errors("valid")
+    archive.keep_best(valid)
+    archive.finish()
     folder = write_checkpoint(
-        trainer, run, {"valid": trainer.errors("valid"), f"{judged}_before": before, judged: after}
+        trainer, archive.run.path, {"valid": valid, f"{judged}_before": before, judged: after}
     )
     baseline = {name: s.baseline for name, s in trainer.setup.summaries.items()}
     table = error_table({"before": before, "after": after, "predicting nothing": baseline})
     monitor.say(f"errors on the {judged} sets\n{table}")
-    monitor.say(f"what {trainer.step} steps were\n{mixture_table(trainer.setup, trainer.step)}")
+    seen = mixture_table(trainer.setup, trainer.feed.deals, step=trainer.step)
+    monitor.say(f"what {trainer.step} steps were\n{seen}")
     monitor.event("finished", trainer.step, checkpoint=str(folder))
     monitor.say(f"checkpoint: {folder}")
     return folder

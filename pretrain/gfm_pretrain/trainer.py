@@ -1,7 +1,8 @@
 """The state of a training run on one rank, and what one step does to it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,23 +16,32 @@ from torch_ema import ExponentialMovingAverage
 
 from gfm_pretrain.agreement import Agreement, agree
 from gfm_pretrain.config import RunConfig
+from gfm_pretrain.configuration import to_mapping
 from gfm_pretrain.culprits import Culprit, Evidence, gather_culprits
+from gfm_pretrain.data.deal import Deal, continued_deals
 from gfm_pretrain.data.feed import Batch, Feed, StepWork
 from gfm_pretrain.evaluate import Metrics, error_sums, metrics
 from gfm_pretrain.guard import Guard, TrainingError, Trouble
 from gfm_pretrain.preemption import LeftEarlyError
 from gfm_pretrain.process import World, all_reduce_sum
 from gfm_pretrain.reduction.build import build_reduction
-from gfm_pretrain.reduction.shards import copy_whole, is_divided, piece, whole
+from gfm_pretrain.reduction.shards import is_divided, piece, whole
 from gfm_pretrain.replicas import check_replicas
 from gfm_pretrain.schedule import learning_rate, progress
 from gfm_pretrain.setup import Setup
-from gfm_pretrain.snapshot import State, optimizer_state, restore_optimizer
+from gfm_pretrain.snapshots.facts import Remembered, check_descriptions, restore_remembered
+from gfm_pretrain.snapshots.state import State, part_state, restore_part
 from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.stopwatch import Stopwatch
 
 BETAS = (0.9, 0.99)
 SUMS = "the sum of gradients"
+
+Copy = Callable[[str, Tensor], Tensor]
+
+
+def _clone(_: str, tensor: Tensor) -> Tensor:
+    return tensor.clone()
 
 
 class Trainer:
@@ -55,6 +65,8 @@ class Trainer:
         self.guard = Guard(config.guard, warmup_steps=config.training.warmup_steps)
         self.stopwatch = Stopwatch()
         self.own_activities: Mapping[str, float] = {}
+        self.written = False  # see Archive.is_ready
+        self.remembered: dict[str, Remembered] = {"guard": self.guard}
         self.step = 0
         self.seconds = 0.0
         self._own_seconds = 0.0
@@ -99,6 +111,7 @@ class Trainer:
             stop=agreed.stop,
             troubles=troubles,
             culprits=self._culprits(troubles, work),
+            written=agreed.written,
         )
 
     def compute_gradients(self, work: StepWork) -> Agreement:
@@ -129,6 +142,7 @@ class Trainer:
                 bytes_sent=self.reduction.bytes_sent - sent,
                 clock=self._own_seconds + time.perf_counter() - start,
                 stop=bool(self.world.stop),
+                written=self.written,
             )
 
     def errors(self, split: str) -> dict[str, Metrics]:
@@ -153,16 +167,29 @@ class Trainer:
         _check_finite(f"the error on the {split} set", totals, self.step)
         return {name: metrics(of_head) for name, of_head in zip(heads, sums, strict=True)}
 
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """What a snapshot holds of the parts this rank writes, whole: each part has one writer."""
-        state: dict[str, dict[str, Tensor]] = {}
-        with self.world.pulse.doing("gathering what a snapshot holds", waits=True):
-            for part, held in self._held().items():
-                for name, tensor in held.items():
-                    full = whole(tensor)
-                    if self._writes(part):
-                        state.setdefault(part, {})[name] = full
-        return state
+    def state(self, copy: Copy = _clone) -> dict[str, dict[str, Tensor]]:
+        """What a snapshot holds of the parts this rank writes: each part has one writer.
+
+        Args:
+            copy: Makes a copy that the training does not change, under a name of its own.
+        """
+        held = self._held()
+        return self._written({part: named.items() for part, named in held.items()}, copy)
+
+    def averages(self, parts: Collection[str], copy: Copy = _clone) -> dict[str, dict[str, Tensor]]:
+        """Averaged weights of those of the parts that this rank writes.
+
+        Args:
+            parts: Names, the same on every rank.
+            copy: As for `state`.
+        """
+        averages = self._averages()
+        tensors = {
+            part: ((name, averages[parameter]) for name, parameter in named.items())
+            for part, named in self._parts().items()
+            if part in parts
+        }
+        return self._written(tensors, lambda key, tensor: copy(f"average/{key}", tensor))
 
     def check_replicas(self) -> None:
         """Compare weights, averages and moments with those of the other ranks that hold them.
@@ -180,37 +207,42 @@ class Trainer:
         check_replicas(self.world, parts, mine, when=f"step {self.step}")
 
     def facts(self) -> dict[str, Any]:
-        """Plain values that belong to the state."""
+        """Plain values that belong to the state, the same on every rank."""
+        setup, deals = self.setup, self.feed.deals
         return {
             "seconds": self.seconds,
             "average_updates": self.average.num_updates,
+            "n_ranks": self.world.size,
+            "config": to_mapping(self.config),
+            "architecture": asdict(self.potential.backbone.config),
             "data": self._data_sums(),
-            "guard": self.guard.facts(),
+            "heads": {
+                name: {"deal": deals[name].to_plain(), "config": asdict(summary.config)}
+                for name, summary in setup.summaries.items()
+            },
+            "remembered": {name: of.facts() for name, of in self.remembered.items()},
         }
 
     def restore(self, state: State, facts: Mapping[str, Any]) -> None:
-        """Continue from what `state` (of all parts this rank owns) and `facts` gave.
+        """Continue from what `state` (of the parts this rank owns) and `facts` gave.
+
+        Heads that `state` does not have join the run now: they stay as they are.
 
         Raises:
-            ValueError: the content of a data file has changed since; the same on every rank.
+            ValueError: a head is not described as it was; the same on every rank.
         """
-        changed = [f for f, sha256 in self._data_sums().items() if facts["data"].get(f) != sha256]
-        if changed:
-            raise ValueError(
-                f"the data of this run have changed since step {facts['step']}: "
-                f"{', '.join(changed)}; put them back, or choose another folder with run=FOLDER"
-            )
-        averages = dict(zip(self.potential.parameters(), self.average.shadow_params, strict=True))
-        with torch.no_grad():
-            for part, named in self._parts().items():
-                for name, parameter in named.items():
-                    copy_whole(parameter, state[part][f"weight/{name}"])
-                    copy_whole(averages[parameter], state[part][f"average/{name}"])
-                restore_optimizer(self.optimizer, named, state[part])
+        described = {name: s.config for name, s in self.setup.summaries.items()}
+        check_descriptions({n: of["config"] for n, of in facts["heads"].items()}, described)
+        averages = self._averages()
+        for part, named in self._parts().items():
+            if part in state:
+                restore_part(state[part], named, averages, self.optimizer)
         self.step = int(facts["step"])
         self.seconds = self._own_seconds = float(facts["seconds"])
         self.average.num_updates = facts["average_updates"]
-        self.guard.restore(facts["guard"])
+        old = {name: Deal.from_plain(of["deal"]) for name, of in facts["heads"].items()}
+        self.feed.deals = continued_deals(old, self.setup.batch_sizes, step=self.step)
+        restore_remembered(self.remembered, facts.get("remembered", {}))
 
     @property
     def parts(self) -> list[str]:
@@ -300,11 +332,9 @@ class Trainer:
 
     def _held(self) -> dict[str, dict[str, Tensor]]:
         """All that makes up the state of the parts on this rank."""
-        averages = dict(zip(self.potential.parameters(), self.average.shadow_params, strict=True))
+        averages = self._averages()
         return {
-            part: {f"weight/{name}": p for name, p in named.items()}
-            | {f"average/{name}": averages[p] for name, p in named.items()}
-            | optimizer_state(self.optimizer, named)
+            part: dict(part_state(named, averages, self.optimizer))
             for part, named in self._parts().items()
         }
 
@@ -313,6 +343,22 @@ class Trainer:
             f"heads/{name}": self.potential.head(name) for name in self.potential.head_names
         }
         return {part: dict(module.named_parameters()) for part, module in modules.items()}
+
+    def _averages(self) -> dict[Tensor, Tensor]:
+        return dict(zip(self.potential.parameters(), self.average.shadow_params, strict=True))
+
+    def _written(
+        self, tensors: Mapping[str, Iterable[tuple[str, Tensor]]], copy: Copy
+    ) -> dict[str, dict[str, Tensor]]:
+        """Copies of what this rank writes; every rank helps to put together what is spread."""
+        state: dict[str, dict[str, Tensor]] = {}
+        with self.world.pulse.doing("gathering what is written", waits=True):
+            for part, named in tensors.items():
+                for name, tensor in named:
+                    complete = whole(tensor)
+                    if self._writes(part):
+                        state.setdefault(part, {})[name] = copy(f"{part}/{name}", complete)
+        return state
 
     def _writes(self, part: str) -> bool:
         if part == "backbone":

@@ -62,10 +62,10 @@ def run_mapping(folder: Path) -> dict[str, Any]:
             "ema_decay": 0.9,
             "micro_batch_edges": 60,
             "validate_every": 3,
-            "snapshot_every": 3,
             "cost_of_atom": 4.0,
             "cost_of_pass": 0.0,
         },
+        "snapshots": {"every_steps": 3},
     }
 
 

@@ -12,8 +12,9 @@ from jaxtyping import Float64, Int64
 
 from gfm_pretrain.cost import RelativeCost
 from gfm_pretrain.data.batch import build_batch
+from gfm_pretrain.data.deal import first_deals
 from gfm_pretrain.data.heads import Sets
-from gfm_pretrain.data.sampler import batch_places
+from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.structure_set import Index, Places
 from gfm_pretrain.placement import pack, split_by_size
 
@@ -73,7 +74,7 @@ class Batch:
 
 
 class Feed:
-    """The global batches of a run, dealt to ranks. A pure function of the step.
+    """The global batches of a run, dealt to ranks. A pure function of `deals` and the step.
 
     Args:
         indices: Of the training set of every head.
@@ -108,7 +109,7 @@ class Feed:
         self.cost = cost
         self.owners = owners
         self.data = data
-        self.batch_sizes = batch_sizes
+        self.deals = first_deals(batch_sizes)
         self.seed = seed
         self.rank = rank
         self.n_ranks = n_ranks
@@ -138,11 +139,11 @@ class Feed:
             yield Batch(taken=taken, graph=graph, labels=labels)
 
     def _places(self, name: str, step: int) -> Places:
-        return batch_places(
+        deal = self.deals[name]
+        return dealt_places(
+            deal.numbers(step),
             seed=self.seed,
-            head=name,
-            step=step,
-            batch_size=self.batch_sizes[name],
+            key=deal.key,
             n_structures=len(self.indices[name]),
         )
 

@@ -142,7 +142,7 @@ def read_head(
         unit=unit,
         indices=indices,
         mean_size=indices["train"].mean_size,
-        files={split: _file(options, split, store) for split in sets},
+        files={split: _file(options, split) for split in sets},
         tables=tables,
         baseline=metrics(baseline_sums(judged, config)) if judged else {},
     )
@@ -217,11 +217,18 @@ def _check_labels(name: str, options: HeadOptions, table: LabelTable) -> None:
             )
 
 
-def _file(options: HeadOptions, split: str, store: Store | None) -> dict[str, str]:
-    if store is not None:
-        path = store.folder / MANIFEST
-    else:
-        path = Path(getattr(options, split) or str(options.train))
+def data_file(options: HeadOptions, split: str) -> Path | None:
+    """The file that a split is in, if it is in one; of a store, its manifest."""
+    if options.store is not None:
+        return Path(options.store) / MANIFEST
+    set_aside = options.train if split == "valid" and options.valid_fraction else None
+    path = getattr(options, split) or set_aside
+    return None if path is None else Path(path)
+
+
+def _file(options: HeadOptions, split: str) -> dict[str, str]:
+    path = data_file(options, split)
+    assert path is not None
     return {"path": str(path), "sha256": file_sha256(path)}
 
 

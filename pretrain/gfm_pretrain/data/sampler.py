@@ -35,12 +35,26 @@ def batch_places(
         batch_size: Structures in a step; on average, where it is a fraction.
         n_structures: Structures in the training set, at least one.
     """
-    dealt = np.arange(n_dealt(step, batch_size), n_dealt(step + 1, batch_size))
-    epochs, positions = np.divmod(dealt, n_structures)
+    dealt = range(n_dealt(step, batch_size), n_dealt(step + 1, batch_size))
+    return dealt_places(dealt, seed=seed, key=head, n_structures=n_structures)
+
+
+def dealt_places(
+    dealt: range, *, seed: int, key: str, n_structures: int
+) -> Int64[np.ndarray, " batch"]:
+    """Places of some numbers of the endless sequence in which a head's structures are dealt.
+
+    Args:
+        dealt: The numbers.
+        seed: Of the run.
+        key: Names the sequence; see `Deal`.
+        n_structures: Structures in the training set, at least one.
+    """
+    epochs, positions = np.divmod(np.arange(dealt.start, dealt.stop), n_structures)
     distinct, row = np.unique(epochs, return_inverse=True)
     keys = np.empty((N_ROUNDS, len(distinct)), dtype=np.uint64)
     for column, epoch in enumerate(distinct):
-        keys[:, column] = _round_keys(f"{seed}/{head}/{epoch}")
+        keys[:, column] = _round_keys(f"{seed}/{key}/{epoch}")
     return _permute(positions, n_structures, keys[:, row])
 
 

@@ -19,9 +19,11 @@ import numpy as np
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import read_configuration
 from gfm_pretrain.failure import run_main
-from gfm_pretrain.process import Group, World, all_reduce_sum, gather_objects
+from gfm_pretrain.process import Group, World, all_reduce_sum, barrier, gather_objects
 from gfm_pretrain.setup import set_up
-from gfm_pretrain.snapshot import newest_snapshot, read_parts, write_snapshot
+from gfm_pretrain.snapshots.options import SnapshotOptions
+from gfm_pretrain.snapshots.read import newest_snapshot, read_parts
+from gfm_pretrain.snapshots.write import commit_snapshot, write_parts
 from gfm_pretrain.trainer import Trainer
 from torch import Tensor
 
@@ -58,9 +60,7 @@ def examine(
     collect("averaged", trainer)
     facts["losses"], facts["norms"] = train(trainer, N_BEFORE_SNAPSHOT)
     run = folder / f"run-{config.training.placement}"
-    snapshot = write_snapshot(
-        run, trainer.step, parts=trainer.state(), facts=trainer.facts(), world=world, keep=1
-    )
+    snapshot = write_snapshot(trainer, run)
     losses, norms = train(trainer, N_AFTER_SNAPSHOT)
     facts["losses"] += losses
     facts["norms"] += norms
@@ -74,12 +74,23 @@ def examine(
     return arrays, facts
 
 
+def write_snapshot(trainer: Trainer, run: Path) -> Path:
+    """Each rank its parts, then rank 0 the manifest."""
+    world, step, facts = trainer.world, trainer.step, trainer.facts()
+    written = gather_objects(world, write_parts(run, step, trainer.state()))
+    if world.rank == 0:
+        files = {name: sha256 for of_rank in written for name, sha256 in of_rank.items()}
+        commit_snapshot(run, step, files=files, facts=facts, options=SnapshotOptions())
+    barrier(world)
+    return run / "snapshots" / f"step-{step:08d}"
+
+
 def resumed(config: RunConfig, world: World, snapshot: Path) -> Trainer:
     trainer = Trainer(config, set_up(config, world), world)
     found = newest_snapshot(snapshot.parents[1])
     assert found is not None
-    assert found[0] == snapshot
-    trainer.restore(read_parts(snapshot, trainer.parts), found[1])
+    assert found.folder == snapshot
+    trainer.restore(read_parts(snapshot, {part: part for part in trainer.parts}), found.facts)
     train(trainer, N_AFTER_SNAPSHOT)
     return trainer
 

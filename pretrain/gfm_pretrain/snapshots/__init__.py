@@ -1,0 +1,1 @@
+"""A run's own resume state: taken beside the training, verified before it is trusted."""
