@@ -2,7 +2,8 @@ import socket
 import sys
 
 import pytest
-from wire import bytes_between, bytes_sent_by_socket
+
+from benchmarks.wire import bytes_between, bytes_sent_by_socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel counts on Linux only")
 

@@ -9,7 +9,8 @@ from gfm_pretrain.process import Group, World, barrier, gather_objects, start_su
 from gfm_pretrain.reduction.overlapped import OverlappedReduction
 from gfm_pretrain.trainer import Trainer
 from torch import Tensor
-from wire import bytes_between, bytes_sent_by_socket
+
+from benchmarks.wire import bytes_between, bytes_sent_by_socket
 
 
 def traffic(trainer: Trainer, world: World) -> dict[str, Any]:
