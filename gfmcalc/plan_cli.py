@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from gfm_pretrain.extras import packages_for
 
+from gfmcalc.job_script_cli import add_job_script, write_job_script
+
 if TYPE_CHECKING:
     from gfm_pretrain.config import RunConfig
     from gfm_pretrain.cost import StepCost
@@ -40,6 +42,7 @@ def add_plan(commands) -> None:
     add("--json", type=Path, metavar="FILE", help="write all figures of a prediction")
     _add_prediction(parser.add_argument_group("prediction of times"))
     _add_scaling(parser.add_argument_group("scaling"))
+    add_job_script(parser.add_argument_group("job script"))
 
 
 def _add_prediction(group) -> None:
@@ -63,6 +66,9 @@ def _add_scaling(group) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     _check(arguments)
     config = _read(arguments)
+    if arguments.script is not None:
+        sys.stdout.write(write_job_script(arguments))
+        return 0
     with packages_for("gfm plan", extra="train"):
         from gfm_pretrain.plan.step_cost import choose_cost, describe_cost
         from gfm_pretrain.plan.workload import read_workload
