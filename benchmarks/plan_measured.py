@@ -66,6 +66,14 @@ BATCHES = (16, 16, 16, 4, 8)
 CASES = ((2, 2), (2, 5), (3, 5), (4, 5), (4, 16))
 """Ranks and heads."""
 WIDTH = 512
+SHARD_RANKS = 2
+WAYS: dict[str, dict[str, object]] = {
+    "wrap-around": {"placement": "wrap-around"},
+    "whole-ranks": {"placement": "whole-ranks"},
+    "ddp": {"placement": "everywhere", "reduction": "ddp"},
+    "sharded": {"placement": "wrap-around", "reduction": "sharded", "shard_ranks": SHARD_RANKS},
+}
+"""What the configuration says, by the names of strategies."""
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -99,25 +107,25 @@ def main() -> int:
     rows = [
         row
         for n_ranks, n_heads in CASES
-        for placement in ("wrap-around", "whole-ranks")
-        for row in compare(arguments, n_ranks, n_heads, placement)
+        for way in WAYS
+        if way != "sharded" or n_ranks % SHARD_RANKS == 0
+        for row in compare(arguments, n_ranks, n_heads, way)
     ]
-    header = ("ranks", "heads", "placement", "quantity", "predicted", "counted", "off by %")
+    header = ("ranks", "heads", "way", "quantity", "predicted", "counted", "off by %")
     print(text_table(header, rows), end="\n\n", flush=True)
-    print(
-        text_table(("batch", "atoms", "edges", "MiB predicted", "MiB peak", "off by %"), passes())
-    )
+    header = ("batch", "atoms", "edges", "MiB predicted", "MiB peak", "off by %")
+    print(text_table(header, list(passes())))
     return 0
 
 
 def compare(
-    arguments: argparse.Namespace, n_ranks: int, n_heads: int, placement: str
+    arguments: argparse.Namespace, n_ranks: int, n_heads: int, way: str
 ) -> Iterator[tuple[object, ...]]:
     """Rows of one case: quantity, predicted, counted."""
-    path = write_run(arguments.out, n_heads, placement)
+    path = write_run(arguments.out, n_heads, way)
     counted = launch(path, n_ranks, arguments.steps)
-    case = (n_ranks, n_heads, placement)
-    of_all = quantities(path, counted, n_ranks, placement, n_steps=arguments.steps)
+    case = (n_ranks, n_heads, way)
+    of_all = quantities(path, counted, n_ranks, way, n_steps=arguments.steps)
     if not arguments.times:
         of_all.pop("step ms", None)
     for name, (predicted, found) in of_all.items():
@@ -126,21 +134,23 @@ def compare(
 
 
 def quantities(
-    path: Path, counted: Mapping[str, Any], n_ranks: int, placement: str, *, n_steps: int
+    path: Path, counted: Mapping[str, Any], n_ranks: int, way: str, *, n_steps: int
 ) -> dict[str, tuple[float, float]]:
     """What was predicted and what was counted."""
     ranks, cost = counted["ranks"], StepCost(**counted["cost"])
     workload = read_workload(read_configuration(RunConfig, path), cost)
-    owners = workload.place(n_ranks, method=placement)
+    n_shards = STRATEGIES[way].n_shards(n_ranks, SHARD_RANKS)
+    owners = STRATEGIES[way].owners(workload, n_ranks)
     steps = deal_steps(workload, owners, n_ranks=n_ranks, n_steps=n_steps)
-    sent = float(bytes_sent(workload, owners, n_ranks=n_ranks).mean()) / 1e6
+    held = {"n_ranks": n_ranks, "n_shards": n_shards}
+    sent = float(bytes_sent(workload, owners, **held).mean()) / 1e6
     found = {
         "parameters, most": (
-            float(parameters_held(workload, owners, n_ranks=n_ranks).max()),
+            float(parameters_held(workload, owners, **held).max()),
             max(rank["parameters"] for rank in ranks),
         ),
         "state MiB, most": (
-            float(state_bytes(workload, owners, n_ranks=n_ranks).max()) / 2**20,
+            float(state_bytes(workload, owners, **held, in_step=False).max()) / 2**20,
             max(sum(rank["bytes"].values()) for rank in ranks) / 2**20,
         ),
         "MB sent, by the reducer": (sent, np.mean([rank["sent"] for rank in ranks]) / 1e6),
@@ -153,14 +163,13 @@ def quantities(
         found["MB sent, by the kernel"] = (sent, counted["kernel"] / n_ranks / 1e6)
     if n_ranks <= len(os.sched_getaffinity(0)):
         found["step ms"] = (
-            1e3
-            * simulated_seconds(path, workload, owners, steps, cost, counted["sums"], placement),
+            1e3 * simulated_seconds(path, workload, owners, steps, cost, counted["sums"], way),
             1e3 * float(np.median([s for rank in ranks for s in rank["seconds"]])),
         )
     return found
 
 
-def simulated_seconds(path, workload, owners, steps, cost, sums, placement: str) -> float:
+def simulated_seconds(path, workload, owners, steps, cost, sums, way: str) -> float:
     """Mean step by the simulation, with the cost and the sums that were timed."""
     config, n_ranks = read_configuration(RunConfig, path), steps[0].load.size
     link = Link(
@@ -172,7 +181,7 @@ def simulated_seconds(path, workload, owners, steps, cost, sums, placement: str)
     )
     simulator = Simulator(
         workload=workload,
-        strategy=STRATEGIES[placement],
+        strategy=STRATEGIES[way],
         owners=owners,
         n_ranks=n_ranks,
         cost=cost,
@@ -187,7 +196,7 @@ def simulated_seconds(path, workload, owners, steps, cost, sums, placement: str)
     return float(np.mean([simulator.run(step).seconds for step in steps]))
 
 
-def write_run(out: Path, n_heads: int, placement: str) -> Path:
+def write_run(out: Path, n_heads: int, way: str) -> Path:
     """The configuration of a case."""
     heads = {}
     for number in range(n_heads):
@@ -199,12 +208,12 @@ def write_run(out: Path, n_heads: int, placement: str) -> Path:
             "width": WIDTH,
         }
     mapping = {
-        "run": str(out / f"run-{n_heads}-{placement}"),
+        "run": str(out / f"run-{n_heads}-{way}"),
         "device": "cpu",
         "heads": heads,
-        "training": {"steps": 1000, "placement": placement},
+        "training": {"steps": 1000, **WAYS[way]},
     }
-    path = out / f"{n_heads}-{placement}.yaml"
+    path = out / f"{n_heads}-{way}.yaml"
     path.write_text(yaml.safe_dump(mapping, sort_keys=False), encoding="utf-8")
     return path
 

@@ -4,16 +4,17 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
+from gfm_pretrain.reduction.shards import piece
 from gfm_pretrain.trainer import Trainer
 
 
 def held_parameters(trainer: Trainer) -> int:
-    """Parameters of the backbone and the heads on this rank."""
-    return sum(parameter.numel() for parameter in trainer.potential.parameters())
+    """Parameters of the backbone, or of its piece, and of the heads on this rank."""
+    return sum(piece(parameter).numel() for parameter in trainer.potential.parameters())
 
 
 def held_bytes(trainer: Trainer) -> dict[str, int]:
-    """Bytes of this rank's tensors, each piece of memory counted once, by what they are."""
+    """Bytes of this rank's tensors between two steps, by what they are, no memory counted twice."""
     parameters = list(trainer.potential.parameters())
     states = trainer.optimizer.state.values()
     aside = trainer.average.collected_params or []
@@ -28,5 +29,5 @@ def held_bytes(trainer: Trainer) -> dict[str, int]:
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
+    storages = [piece(tensor).untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

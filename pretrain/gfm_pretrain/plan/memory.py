@@ -18,34 +18,35 @@ KEPT_IF_TRAINED = {"gradients": 1, "Adam's moments": 2}
 
 
 def parameters_held(
-    workload: Workload, owners: Owners, *, n_ranks: int
+    workload: Workload, owners: Owners, *, n_ranks: int, n_shards: int = 1
 ) -> Int[np.ndarray, " ranks"]:
-    """Parameters on each rank: P_s + Σ P_h over the heads it owns."""
-    held = np.full(n_ranks, workload.backbone.n_parameters, dtype=np.int64)
+    """Parameters on each rank: P_s / S, rounded up, + Σ P_h over the heads it owns."""
+    held = np.full(n_ranks, -(-workload.backbone.n_parameters // n_shards), dtype=np.int64)
     for name, ranks in owners.items():
         held[list(ranks)] += workload.heads[name].size.n_parameters
     return held
 
 
 def state_bytes(
-    workload: Workload, owners: Owners, *, n_ranks: int, n_shards: int = 1
+    workload: Workload, owners: Owners, *, n_ranks: int, n_shards: int = 1, in_step: bool = True
 ) -> Int[np.ndarray, " ranks"]:
     """Bytes of weights, gradients, moments and averages on each rank, activations aside.
 
     k · b · (P_s / S + Σ P_h), b being the bytes of a number and k = 6 the numbers that are kept for
     each parameter, 3 if it is frozen. Where the backbone is sharded, S > 1, its whole weights and
-    their gradient are there as well while they are needed: 2 · b · P_s.
+    their gradient are there as well during a step: 2 · b · P_s.
 
     Args:
         workload: The run.
         owners: Of its heads.
         n_ranks: Number of ranks.
         n_shards: S, ranks that hold one backbone together.
+        in_step: During a step, not between two.
     """
     width = workload.dtype.itemsize
     backbone = _kept(workload.backbone) * width // n_shards
-    if n_shards > 1:
-        backbone += 2 * width * workload.backbone.n_parameters
+    if n_shards > 1 and in_step:
+        backbone += width * (workload.backbone.n_parameters + workload.backbone.n_trained)
     held = np.full(n_ranks, backbone, dtype=np.int64)
     for name, ranks in owners.items():
         held[list(ranks)] += _kept(workload.heads[name].size) * width

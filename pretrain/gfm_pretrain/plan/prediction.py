@@ -8,7 +8,7 @@ import numpy as np
 from gfm_pretrain.cost import StepCost
 from gfm_pretrain.plan.dealing import Dealt, deal_steps
 from gfm_pretrain.plan.machine import CASES, Case, Machine
-from gfm_pretrain.plan.memory import activation_bytes, state_bytes
+from gfm_pretrain.plan.memory import activation_bytes, parameters_held, state_bytes
 from gfm_pretrain.plan.pass_profile import PassProfile
 from gfm_pretrain.plan.strategy import STRATEGIES, Strategy
 from gfm_pretrain.plan.timeline import Simulator, StepTimes
@@ -75,7 +75,7 @@ class Prediction:
     activation_bytes: int
     """Of the largest pass of all ranks and steps."""
     bytes_sent: float
-    """For gradients and gathered weights, mean over ranks and steps."""
+    """For gradients and gathered weights, mean over ranks."""
 
     @property
     def memory_bytes(self) -> int:
@@ -114,6 +114,7 @@ def _predict(
 ) -> Prediction:
     strategy, n_ranks = STRATEGIES[name], steps[0].load.size
     n_shards = strategy.n_shards(n_ranks, question.machine.ranks_per_node)
+    parameters = parameters_held(workload, owners, n_ranks=n_ranks, n_shards=n_shards)
     held = state_bytes(workload, owners, n_ranks=n_ranks, n_shards=n_shards)
     activations = [
         activation_bytes(
@@ -124,21 +125,16 @@ def _predict(
         ).max()
         for step in steps
     ]
-    sent = [
-        bytes_sent(
-            workload, owners, n_ranks=n_ranks, n_shards=n_shards, n_passes=step.n_passes.sum(0)
-        ).mean()
-        for step in steps
-    ]
+    sent = bytes_sent(workload, owners, n_ranks=n_ranks, n_shards=n_shards)
     return Prediction(
         strategy=name,
         n_ranks=n_ranks,
         batch_size=float(workload.batch_size),
         steps={c: _play(strategy, workload, question, owners, steps, case=c) for c in CASES},
-        parameters_per_rank=_most_parameters(workload, owners, n_ranks, n_shards),
+        parameters_per_rank=int(parameters.max()),
         state_bytes=int(held.max()),
         activation_bytes=int(max(activations)),
-        bytes_sent=float(np.mean(sent)),
+        bytes_sent=float(sent.mean()),
     )
 
 
@@ -165,10 +161,3 @@ def _play(
     generator = np.random.default_rng(jitter.seed)
     noise = (np.exp(jitter.spread * generator.standard_normal(n_ranks)) for _ in steps)
     return tuple(simulator.run(step, n) for step, n in zip(steps, noise, strict=True))
-
-
-def _most_parameters(workload: Workload, owners: Owners, n_ranks: int, n_shards: int) -> int:
-    held = np.full(n_ranks, -(-workload.backbone.n_parameters // n_shards))
-    for name, ranks in owners.items():
-        held[list(ranks)] += workload.heads[name].size.n_parameters
-    return int(held.max())

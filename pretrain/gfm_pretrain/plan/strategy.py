@@ -20,13 +20,13 @@ class Strategy:
 
     def owners(self, workload: Workload, n_ranks: int) -> dict[str, tuple[int, ...]]:
         """Ranks that own each head."""
-        if self.placement == "everywhere":
-            return dict.fromkeys(workload.heads, tuple(range(n_ranks)))
         return workload.place(n_ranks, method=self.placement)
 
     def n_shards(self, n_ranks: int, ranks_per_node: int) -> int:
-        """Ranks that hold one backbone together: a node, if there is a whole one."""
-        return min(n_ranks, ranks_per_node) if self.sharded else 1
+        """Ranks that hold one backbone together: a node, or as many of it as divide all ranks."""
+        if not self.sharded:
+            return 1
+        return max(n for n in range(1, ranks_per_node + 1) if n_ranks % n == 0)
 
 
 STRATEGIES: Mapping[str, Strategy] = {

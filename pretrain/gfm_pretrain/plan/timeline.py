@@ -57,9 +57,10 @@ class Simulator:
             dealt: What each rank has to do.
             noise: How many times as long as it should each rank computes.
         """
-        passes = self._passes(dealt, noise)
-        network, free = self.hardware.network, np.zeros(self.n_ranks)
-        busy = 0.0
+        network = self.hardware.network
+        gathered = self._gather_seconds()
+        passes = self._passes(dealt, noise, start=gathered)
+        free, busy = np.full(self.n_ranks, gathered), gathered
         for row, (name, ranks) in enumerate(self.owners.items()):
             members = slice(ranks[0], ranks[-1] + 1)
             if len(ranks) != ranks[-1] + 1 - ranks[0]:
@@ -72,24 +73,25 @@ class Simulator:
                 if seconds:
                     free[members] = max(ready.max(), free[members].max()) + seconds
                     busy += seconds * len(ranks) / self.n_ranks
-        for n_bytes, part in zip(
-            self.workload.backbone.buckets, self.profile.ready_backbone, strict=True
-        ):
+        for n_bytes, part in self._backbone_messages():
             seconds = self._backbone_seconds(n_bytes)
             free[:] = max(passes.ready_backbone(part).max(), free.max()) + seconds
             busy += seconds
-        reduced = max(float(free.max()), float(passes.total.max()))
+        computed = float(passes.total.max())
+        reduced = max(float(free.max()), computed)
         agreed = 8 * (NUMBERS_AGREED + 2 * len(self.owners))
         end = reduced + all_reduce_seconds(network, agreed, self.n_ranks) + self._update_seconds()
         return StepTimes(
             seconds=end,
-            compute=float(passes.total.mean()),
-            slowest=float(passes.total.max()),
+            compute=float(passes.total.mean()) - gathered,
+            slowest=computed - gathered,
             communication=busy,
-            exposed=reduced - float(passes.total.max()),
+            exposed=reduced - computed + gathered,
         )
 
-    def _passes(self, dealt: Dealt, noise: Float[np.ndarray, " ranks"] | float) -> "_Passes":
+    def _passes(
+        self, dealt: Dealt, noise: Float[np.ndarray, " ranks"] | float, *, start: float
+    ) -> "_Passes":
         n_passes, n_atoms, n_edges = dealt.n_passes, dealt.n_atoms, dealt.n_edges
         if self.strategy.placement == "everywhere":  # one network takes structures of all heads
             n_atoms, n_edges = n_atoms.sum(0, keepdims=True), n_edges.sum(0, keepdims=True)
@@ -98,29 +100,27 @@ class Simulator:
         each = self.cost.per_pass / self.hardware.pass_rate
         sizes = self.cost.per_atom * n_atoms + self.cost.per_edge * n_edges
         seconds = (n_passes * each + sizes / self.hardware.rate) * noise
-        of_one = seconds / np.maximum(n_passes, 1)
-        seconds = seconds + n_passes * self._gather_seconds(of_one) * (n_passes > 0)
         return _Passes(
+            start=start,
             seconds=seconds,
-            of_one=of_one,
+            of_one=seconds / np.maximum(n_passes, 1),
             backward=self.profile.backward_part,
             shared=self.strategy.placement == "everywhere",
         )
 
-    def _gather_seconds(
-        self, of_one: Float[np.ndarray, "heads ranks"]
-    ) -> Float[np.ndarray, "heads ranks"] | float:
-        """What a pass waits for the weights of a sharded backbone.
-
-        Each interaction's are fetched while the one before computes: at least the first are waited
-        for, and what takes longer than the forward pass.
-        """
-        if self.n_shards == 1:
-            return 0.0
+    def _gather_seconds(self) -> float:
+        """Gathering a sharded backbone, before the first pass of a step."""
         weights = self.workload.backbone.n_parameters * self.workload.dtype.itemsize
-        seconds = gather_seconds(self.hardware.network, weights, self.n_shards)
-        forward = (1 - self.profile.backward_part) * of_one
-        return np.maximum(seconds / self.workload.architecture.n_interactions, seconds - forward)
+        return gather_seconds(self.hardware.network, weights, self.n_shards)
+
+    def _backbone_messages(self) -> list[tuple[float, float]]:
+        """Bytes of each sum, and after which part of a backward pass it may begin.
+
+        A sharded backbone is summed in one piece when all passes are done.
+        """
+        if self.n_shards > 1:
+            return [(self.workload.backbone.gradient_bytes, 1.0)]
+        return list(zip(self.workload.backbone.buckets, self.profile.ready_backbone, strict=True))
 
     def _backbone_seconds(self, n_bytes: float) -> float:
         network, n_shards = self.hardware.network, self.n_shards
@@ -132,10 +132,10 @@ class Simulator:
 
     def _update_seconds(self) -> float:
         """Moving the weights of the rank that holds most."""
-        held = int(parameters_held(self.workload, self.owners, n_ranks=self.n_ranks).max())
-        backbone = self.workload.backbone.n_parameters
-        n_parameters = held - backbone + backbone // self.n_shards
-        n_bytes = NUMBERS_MOVED * self.workload.dtype.itemsize * n_parameters
+        held = parameters_held(
+            self.workload, self.owners, n_ranks=self.n_ranks, n_shards=self.n_shards
+        )
+        n_bytes = NUMBERS_MOVED * self.workload.dtype.itemsize * int(held.max())
         return n_bytes / self.hardware.memory_bandwidth
 
 
@@ -174,6 +174,8 @@ class StepTimes:
 class _Passes:
     """When what each rank computes is done."""
 
+    start: float
+    """When the first passes begin."""
     seconds: Float[np.ndarray, "heads ranks"]
     """Of all passes of a head."""
     of_one: Float[np.ndarray, "heads ranks"]
@@ -186,18 +188,18 @@ class _Passes:
     @property
     def total(self) -> Float[np.ndarray, " ranks"]:
         """End of the last pass of each rank."""
-        return self.seconds.sum(0)
+        return self.start + self.seconds.sum(0)
 
     def ready_head(self, row: int, part: float) -> Float[np.ndarray, " ranks"]:
         """When a gradient of a head is complete on each rank.
 
-        A rank without structures of the head says so when it has finished its own.
+        A rank without structures of the head says so at the beginning.
         """
         if self.shared:
             return self.ready_backbone(part)
-        end = self.seconds[: row + 1].sum(0)
+        end = self.start + self.seconds[: row + 1].sum(0)
         ready = end - self.backward * (1 - part) * self.of_one[row]
-        return np.where(self.of_one[row] > 0, ready, self.total)
+        return np.where(self.of_one[row] > 0, ready, self.start)
 
     def ready_backbone(self, part: float) -> Float[np.ndarray, " ranks"]:
         """When a gradient of the backbone is complete on each rank."""

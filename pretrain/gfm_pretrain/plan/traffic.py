@@ -1,7 +1,7 @@
 """Bytes that a rank sends in a step for gradients, by the formula of the ring."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from gfm_pretrain.plan.network import gather_bytes, ring_bytes
 from gfm_pretrain.plan.workload import Owners, Workload
@@ -13,29 +13,28 @@ def bytes_sent(
     *,
     n_ranks: int,
     n_shards: int = 1,
-    n_passes: Int[np.ndarray, " ranks"] | int = 1,
 ) -> Float[np.ndarray, " ranks"]:
     """Bytes that each rank sends, b being the bytes of a number.
 
         2 (R − 1)/R · P_s b + Σ 2 (n_h − 1)/n_h · P_h b   over the heads it owns.
 
-    A backbone in S shards is gathered for every pass, its gradient reduced and scattered over the
-    S ranks, and each shard summed over the R / S ranks that have the same one:
+    A backbone in S pieces is gathered at the beginning of a step, its gradient reduced and
+    scattered over the S ranks at the end, and each piece summed over the R / S ranks that have the
+    same one:
 
-        (m + 1)(S − 1)/S · P_s b + 2 (R/S − 1)/(R/S) · P_s b / S   for m passes.
+        2 (S − 1)/S · P_s b + 2 (R/S − 1)/(R/S) · P_s b / S.
 
     Args:
         workload: The run.
         owners: Of its heads; all ranks own all of them in plain DDP.
         n_ranks: R.
         n_shards: S.
-        n_passes: m, passes of each rank in a step.
     """
     gradient = workload.backbone.gradient_bytes
     weights = workload.backbone.n_parameters * workload.dtype.itemsize
     sent = np.full(n_ranks, ring_bytes(gradient / n_shards, max(1, n_ranks // n_shards)))
     if n_shards > 1:
-        sent += gather_bytes(gradient, n_shards) + n_passes * gather_bytes(weights, n_shards)
+        sent += gather_bytes(gradient, n_shards) + gather_bytes(weights, n_shards)
     for name, ranks in owners.items():
         sent[list(ranks)] += ring_bytes(workload.heads[name].size.gradient_bytes, len(ranks))
     return sent

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gfm_pretrain.plan.dealing import Dealt, deal_step
 from gfm_pretrain.plan.machine import Hardware, read_machine
-from gfm_pretrain.plan.network import all_reduce_seconds
+from gfm_pretrain.plan.network import all_reduce_seconds, gather_seconds
 from gfm_pretrain.plan.pass_profile import PassProfile
 from gfm_pretrain.plan.strategy import STRATEGIES
 from gfm_pretrain.plan.timeline import NUMBERS_AGREED, NUMBERS_MOVED, Simulator
@@ -85,7 +85,7 @@ def play_slowly(sim: Simulator, dealt: Dealt, noise) -> tuple[float, float, floa
             seconds = all_reduce_seconds(hardware.network, n_bytes, len(ranks))
             if not seconds:
                 continue
-            start = max(max(sent_until[r], ready[r].get((part, place), ends[r])) for r in ranks)
+            start = max(max(sent_until[r], ready[r].get((part, place), 0.0)) for r in ranks)
             for rank in ranks:
                 sent_until[rank] = start + seconds
     last_pass, last_sum = max(ends), max(sent_until)
@@ -182,13 +182,27 @@ def test_a_slow_rank_makes_all_wait() -> None:
     assert uneven.wait == pytest.approx(even.slowest * (1 - 1 / 8))
 
 
-def test_a_sharded_backbone_waits_for_its_weights() -> None:
+def test_a_sharded_backbone_is_gathered_before_and_summed_after_all_passes() -> None:
     workload = mixed_workload()
     whole = simulator(workload, "wrap-around", 16)
     parts = simulator(workload, "sharded", 16)
     assert (whole.n_shards, parts.n_shards) == (1, 8)
     dealt = deal_step(workload, whole.owners, n_ranks=16, step=0)
-    assert parts.run(dealt).compute > whole.run(dealt).compute
+    found, other = parts.run(dealt), whole.run(dealt)
+    assert (found.compute, found.slowest) == pytest.approx((other.compute, other.slowest))
+    network, n_bytes = LIKELY.network, workload.backbone.n_parameters * 4
+    gather = gather_seconds(network, n_bytes, 8)
+    between = all_reduce_seconds(network, n_bytes / 8, 2, stride=8)
+    assert found.exposed >= 2 * gather + between
+    assert found.exposed == pytest.approx(2 * gather + between, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "per_node", "n_shards"), [(1, 8, 1), (4, 8, 4), (64, 8, 8), (40, 12, 10), (7, 4, 1)]
+)
+def test_pieces_of_a_backbone_divide_the_ranks(n_ranks, per_node, n_shards) -> None:
+    assert STRATEGIES["sharded"].n_shards(n_ranks, per_node) == n_shards
+    assert STRATEGIES["wrap-around"].n_shards(n_ranks, per_node) == 1
 
 
 @pytest.mark.parametrize("profile", [PROFILE])

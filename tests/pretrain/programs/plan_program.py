@@ -2,7 +2,7 @@
 
     plan_program.py CONFIG
 
-The facts of all ranks go to stdout as JSON, by placement.
+The facts of all ranks go to stdout as JSON, by way of training.
 """
 
 import json
@@ -20,6 +20,13 @@ from gfm_pretrain.setup import set_up
 from gfm_pretrain.trainer import Trainer
 
 N_STEPS = 3
+WAYS: dict[str, dict[str, Any]] = {
+    "wrap-around": {"placement": "wrap-around"},
+    "whole-ranks": {"placement": "whole-ranks"},
+    "ddp": {"placement": "everywhere", "reduction": "ddp"},
+    "sharded": {"placement": "wrap-around", "reduction": "sharded", "shard_ranks": 2},
+}
+"""What is changed of the training, by the names of strategies."""
 
 
 def count(config: RunConfig, world: World) -> dict[str, Any]:
@@ -44,17 +51,15 @@ def count(config: RunConfig, world: World) -> dict[str, Any]:
 def main() -> int:
     config = read_configuration(RunConfig, Path(sys.argv[1]))
 
-    def count_placements(world: World) -> None:
+    def count_all(world: World) -> None:
         found = {
-            placement: count(
-                replace(config, training=replace(config.training, placement=placement)), world
-            )
-            for placement in ("wrap-around", "whole-ranks")
+            name: count(replace(config, training=replace(config.training, **options)), world)
+            for name, options in WAYS.items()
         }
         if world.rank == 0:
             sys.stdout.write(json.dumps(found))
 
-    return run_main(count_placements, program="plan_program", device="cpu", timeout_seconds=60)
+    return run_main(count_all, program="plan_program", device="cpu", timeout_seconds=60)
 
 
 if __name__ == "__main__":
