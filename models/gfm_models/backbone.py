@@ -1,6 +1,8 @@
 """The shared equivariant network: every source trains it, every head reads its node features."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from gfm_models.graph import MAX_ATOMIC_NUMBER, AtomicGraph
 from gfm_models.harmonics import MAX_DEGREE, spherical_harmonics
+from gfm_models.layers.blocks import interact_in_blocks
 from gfm_models.layers.interaction import Interaction
 from gfm_models.layers.mixing import ChannelMixing, linear
 from gfm_models.layers.radial import BesselBasis, RadialWeights, cutoff_envelope
@@ -102,6 +105,7 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.config = config
+        self.block_edges: int | None = None
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, config.element_channels, dtype=dtype)
         self.senders = linear(config.element_channels, config.channels, dtype=dtype)
         self.basis = BesselBasis(n_radial=config.n_radial, cutoff=config.cutoff, dtype=dtype)
@@ -128,6 +132,16 @@ class Backbone(nn.Module):
     def dtype(self) -> torch.dtype:
         """Precision of the weights; geometry stays in float64."""
         return self.elements.weight.dtype
+
+    def recompute_in_blocks(self, n_edges: int | None) -> None:
+        """Compute interactions again in backward passes, block by block; None keeps everything.
+
+        Memory for edges is then that of one block. The result is the same, to rounding.
+
+        Args:
+            n_edges: Edges of a block of atoms, about.
+        """
+        self.block_edges = n_edges
 
     def compute_radial_in(self, dtype: torch.dtype) -> None:
         """Let the radial networks, where most products are, compute in a lower precision.
@@ -160,11 +174,17 @@ class Backbone(nn.Module):
             "harmonics": spherical_harmonics(directions.to(self.dtype), l_max=self.config.l_max),
             "edge_index": graph.edge_index,
         }
-        layers = [self.interactions[0](self.senders(elements)[:, None], **geometry)]
-        for interaction, carry in zip(self.interactions[1:], self.carry, strict=True):
-            new = interaction(layers[-1], **geometry)
+        first, *others = map(self._interact, self.interactions)
+        layers = [first(self.senders(elements)[:, None], **geometry)]
+        for interact, carry in zip(others, self.carry, strict=True):
+            new = interact(layers[-1], **geometry)
             layers.append(new + carry(layers[-1][:, : new.shape[1]]))
         return layers
+
+    def _interact(self, interaction: nn.Module) -> Callable[..., Tensor]:
+        if self.block_edges is None:
+            return interaction
+        return partial(interact_in_blocks, interaction, block_edges=self.block_edges)
 
 
 def _degree_after(config: BackboneConfig, index: int) -> int:

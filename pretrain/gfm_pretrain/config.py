@@ -187,7 +187,16 @@ class TrainingOptions:
 
     micro_batch_edges: int = 20000
     """Edges that a rank takes through the network at once; more are taken in turn, which saves
-    memory and changes nothing."""
+    memory and changes nothing. A batch of any size is one batch: gradient accumulation needs no
+    option besides."""
+
+    checkpoint_activations: bool = False
+    """Compute interactions again in backward passes instead of keeping what belongs to edges: a
+    fraction of the memory, about twice the time, the same numbers. For structures so large that
+    one alone does not fit; before that, a smaller `micro_batch_edges` costs less."""
+
+    checkpoint_edges: int = 1024
+    """Edges that are computed again at once. More are faster on a GPU and take more memory."""
 
     bucket_megabytes: float = 4.0
     """Gradients that are summed over ranks in one message while the backward pass goes on; it
@@ -277,6 +286,7 @@ _POSITIVE = (
     "clip_norm",
     "micro_batch_edges",
     "bucket_megabytes",
+    "checkpoint_edges",
     "validate_every",
 )
 

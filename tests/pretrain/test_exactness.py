@@ -71,6 +71,7 @@ def test_what_was_tried_is_what_is_claimed(told):
         assert {f["case"]["dtype"] for f in of_reduction} == set(TOLERANCE)
         assert any(min(f["passes"]) == 0 for f in of_reduction)
         assert any(max(f["passes"]) > 2 for f in of_reduction)
+        assert any(f["case"]["checkpoint"] for f in of_reduction)
     assert {f["case"]["heads"] for f in tried} == set(range(1, 9))
     groups = [len(ranks) for f in tried for ranks in f["owners"].values()]
     assert {1, 2, 3} <= set(groups)

@@ -24,7 +24,8 @@ def edge_operation(
     *,
     edge_index: Int[Tensor, "2 edges"],
     paths: Sequence[Path],
-) -> Float[Tensor, "nodes components_out channels"]:
+    n_receivers: int | None = None,
+) -> Float[Tensor, "receivers components_out channels"]:
     """Sum over neighbours of radial weight × harmonics × the neighbour's features.
 
     In plain torch: every receiver's neighbours are padded to the same number, so that the sum over
@@ -38,6 +39,7 @@ def edge_operation(
         edge_index: Senders and receivers; edges are sorted by receiver.
         paths: The couplings, one for each column of `radial`; they reach every degree up to the
             largest `l_out`.
+        n_receivers: Number of receivers, where they are not the same nodes as the senders.
 
     Returns:
         A, degrees 0 to the largest `l_out` side by side; paths to one degree are added.
@@ -46,7 +48,7 @@ def edge_operation(
     gathered = split_degrees(features.index_select(0, senders))
     by_degree = split_degrees(harmonics)
     by_path = radial.unbind(1)
-    n_nodes = features.shape[0]
+    n_nodes = features.shape[0] if n_receivers is None else n_receivers
     slots = _slots(receivers, n_nodes=n_nodes)
     degrees = range(max(path.l_out for path in paths) + 1)
     return torch.cat(

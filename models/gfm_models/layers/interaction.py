@@ -49,21 +49,25 @@ class Interaction(nn.Module):
 
     def forward(
         self,
-        features: Float[Tensor, "nodes components channels"],
+        features: Float[Tensor, "senders components channels"],
         *,
-        elements: Float[Tensor, "nodes element_channels"],
+        elements: Float[Tensor, "receivers element_channels"],
         basis: Float[Tensor, "edges n_radial"],
         envelope: Float[Tensor, " edges"],
         harmonics: Float[Tensor, "edges harmonics"],
         edge_index: Int[Tensor, "2 edges"],
-    ) -> Float[Tensor, "nodes components_out channels"]:
-        """New features of every node, from its neighbours' `features`."""
+    ) -> Float[Tensor, "receivers components_out channels"]:
+        """New features of every receiver, from its neighbours' `features`.
+
+        `edge_index` counts senders and receivers each by themselves; mostly they are the same.
+        """
         gathered = edge_operation(
             self.radial(basis, envelope),
             harmonics,
             features,
             edge_index=edge_index,
             paths=self.paths,
+            n_receivers=len(elements),
         )
         weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1)).movedim(1, 0)
         bounded = soft_bound(gathered / self.norm)

@@ -24,6 +24,8 @@ class Case:
     bucket_bytes: float = 4e6
     edges: int = 60
     """Most edges of a pass."""
+    checkpoint: bool = False
+    """Whether interactions are computed again, a few edges at a time."""
     frozen: bool = False
     """The backbone."""
     trains: bool = False
@@ -39,6 +41,7 @@ class Case:
             shard_ranks=None,
             bucket_bytes=4e6,
             edges=ALL_EDGES,
+            checkpoint=False,
         )
 
 
@@ -69,8 +72,8 @@ def _several_nodes(n_ranks: int) -> list[Case]:
 THOROUGH = {
     2: [
         Case(placement="everywhere", reduction="ddp", bucket_bytes=3000, trains=True),
-        Case(heads=4, placement="whole-ranks", reduction="sharded"),
-        Case(heads=6, bucket_bytes=1, edges=30),
+        Case(heads=4, placement="whole-ranks", reduction="sharded", checkpoint=True),
+        Case(heads=6, bucket_bytes=1, edges=30, checkpoint=True),
         Case(dtype="float32", reduction="sharded", bucket_bytes=1),
         Case(frozen=True, reduction="ddp", placement="everywhere"),
     ],
@@ -78,13 +81,13 @@ THOROUGH = {
         Case(heads=3, edges=ALL_EDGES, bucket_bytes=ALL_EDGES),
         Case(heads=8, placement="whole-ranks", bucket_bytes=500, edges=100),
         Case(heads=3, placement="everywhere", reduction="sharded"),
-        Case(dtype="float32", reduction="ddp", placement="everywhere"),
-        Case(frozen=True, reduction="sharded", trains=True),
+        Case(dtype="float32", reduction="ddp", placement="everywhere", checkpoint=True),
+        Case(frozen=True, reduction="sharded", trains=True, checkpoint=True),
     ],
     8: [
         Case(heads=7, placement="everywhere", bucket_bytes=300, trains=True),
         Case(heads=3, placement="everywhere", reduction="ddp", edges=ALL_EDGES, bucket_bytes=1),
-        Case(dtype="float32", placement="whole-ranks"),
+        Case(dtype="float32", placement="whole-ranks", edges=ALL_EDGES, checkpoint=True),
         Case(dtype="float32", reduction="sharded", shard_ranks=4),
     ],
 }
@@ -115,6 +118,8 @@ def configure(config: RunConfig, case: Case) -> RunConfig:
         shard_ranks=case.shard_ranks,
         bucket_megabytes=case.bucket_bytes / 1e6,
         micro_batch_edges=case.edges,
+        checkpoint_activations=case.checkpoint,
+        checkpoint_edges=20,
         freeze_backbone=case.frozen,
     )
     return replace(config, heads=heads, training=training, dtype=case.dtype)
