@@ -216,6 +216,11 @@ class TrainingOptions:
     """How heads are laid on ranks; it changes speed and memory, never the result. `everywhere`
     puts every head on every rank, which is what multi-task parallelism avoids."""
 
+    spill: float = 2.0
+    """With wrap-around, how far heads reach over onto ranks of their neighbours, in standard
+    deviations of what a step of them costs: steps differ, and who owns a head too narrowly waits or
+    is waited for. More makes steps more even and takes memory for more heads; 0 is least."""
+
     reduction: Literal["overlapped", "sharded", "ddp"] = "overlapped"
     """How gradients are summed; it changes speed and memory, never the result. `overlapped`: the
     backbone is on every rank, and sums go on during the backward pass. `sharded`: the backbone's
@@ -254,6 +259,8 @@ class TrainingOptions:
             raise ValueError(f"training.warmup_steps must not be negative, got {self.warmup_steps}")
         if not self.weight_decay >= 0:
             raise ValueError(f"training.weight_decay must not be negative, got {self.weight_decay}")
+        if not 0 <= self.spill < math.inf:
+            raise ValueError(f"training.spill must not be negative, got {self.spill}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must lie in 0 to 1, got {self.ema_decay}")
         if self.cost_of_atom != "measure" and not 0 < self.cost_of_atom < math.inf:

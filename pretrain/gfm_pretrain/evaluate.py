@@ -17,7 +17,7 @@ from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.reference import energies_per_atom
 from gfm_pretrain.data.shard import VOIGT
 from gfm_pretrain.data.structure_set import Places, StructureSet
-from gfm_pretrain.placement import split_by_size
+from gfm_pretrain.packing.passes import split_by_size
 
 Metrics = dict[str, float]
 """`energy_mae_per_atom`, `energy_rmse_per_atom` (eV), `forces_mae`, `forces_rmse` (eV/Å),

@@ -1,18 +1,22 @@
-"""Which ranks own which head, and which rank takes which structure of a step: pure arithmetic."""
+"""Which ranks own which head: pure arithmetic."""
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 SMALLEST_SHARE = 0.02
 """Part of a rank (or of a small head) below which a head does not spill over onto that rank."""
 
 
 def place_heads(
-    costs: Sequence[float], n_ranks: int, *, method: str = "wrap-around"
+    costs: Sequence[float],
+    n_ranks: int,
+    *,
+    method: str = "wrap-around",
+    spreads: Sequence[float] | None = None,
 ) -> list[tuple[int, ...]]:
     """Ranks that own each head, ascending; every head has one, every rank owns at least one head.
 
@@ -20,6 +24,8 @@ def place_heads(
         costs: Cost of a step of each head, in any unit.
         n_ranks: Number of ranks; it may be smaller or larger than the number of heads.
         method: "wrap-around", "whole-ranks", or "everywhere": each head on all ranks.
+        spreads: By how much the cost of a step of each head may differ from that; none by default.
+            With "wrap-around" neighbours then reach over into one another.
 
     Raises:
         ValueError: no heads, no ranks, a cost that is not positive, or an unknown method.
@@ -30,7 +36,7 @@ def place_heads(
             f"got costs {list(costs)} and {n_ranks} ranks"
         )
     if method == "wrap-around":
-        return _wrap_around(costs, n_ranks)
+        return _wrap_around(costs, spreads or [0.0] * len(costs), n_ranks)
     if method == "whole-ranks":
         return _apportion(costs, n_ranks) if n_ranks >= len(costs) else _share(costs, n_ranks)
     if method == "everywhere":
@@ -38,72 +44,47 @@ def place_heads(
     raise ValueError(f"placement must be wrap-around, whole-ranks or everywhere, got '{method}'")
 
 
-def pack(
-    costs: Mapping[str, Float[np.ndarray, " structures"]],
-    owners: Mapping[str, Sequence[int]],
-    n_ranks: int,
-) -> list[dict[str, Int[np.ndarray, " taken"]]]:
-    """Deal the structures of a step to the owners of their heads, the dearest first.
-
-    Args:
-        costs: Cost of each structure of the global batch, by head.
-        owners: Ranks that own each head.
-        n_ranks: Number of ranks.
-
-    Returns:
-        For each rank and head it takes structures of, their places in the head's global batch.
-    """
-    heads = list(costs)
-    order = sorted(
-        ((-cost, h, i) for h, head in enumerate(heads) for i, cost in enumerate(costs[head])),
-    )
-    load = [0.0] * n_ranks
-    waiting = {head: [(0.0, rank) for rank in sorted(owners[head])] for head in heads}
-    taken: list[dict[str, list[int]]] = [{} for _ in range(n_ranks)]
-    for negative_cost, h, i in order:
-        rank = _least_loaded(waiting[heads[h]], load)
-        load[rank] -= negative_cost
-        taken[rank].setdefault(heads[h], []).append(i)
-    return [
-        {head: np.sort(np.array(places)) for head, places in of_rank.items()} for of_rank in taken
-    ]
-
-
-def split_by_size(sizes: Int[np.ndarray, " items"], limit: int) -> list[slice]:
-    """Cut a sequence into runs whose sizes sum to at most `limit` (a run has at least one item)."""
-    cuts, total = [0], 0
-    for place, size in enumerate(sizes):
-        if total + size > limit and place > cuts[-1]:
-            cuts.append(place)
-            total = 0
-        total += size
-    return [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(sizes)], strict=True) if b > a]
-
-
-def _least_loaded(waiting: list[tuple[float, int]], load: Sequence[float]) -> int:
-    """First of a heap of ranks; loads that grew since they were noted are brought up to date."""
-    while waiting[0][0] < load[waiting[0][1]]:
-        rank = waiting[0][1]
-        heapq.heapreplace(waiting, (load[rank], rank))
-    return waiting[0][1]
-
-
-def _wrap_around(costs: Sequence[float], n_ranks: int) -> list[tuple[int, ...]]:
+def _wrap_around(
+    costs: Sequence[float], spreads: Sequence[float], n_ranks: int
+) -> list[tuple[int, ...]]:
     """Heads end to end on [0, n_ranks), as long as they are dear, cut at the whole numbers.
 
-    Perfectly balanced for any number of ranks; only the ranks at a head's ends are shared.
+    Perfectly balanced for any number of ranks; only the ranks at a head's ends are shared, or those
+    that the ends may come to lie on.
     Source: McNaughton's rule, Management Science 6, 1 (1959).
     """
-    total = math.fsum(costs)
-    owners, end = [], 0.0
-    for cost in costs:
-        start, end = end, end + cost * n_ranks / total
-        touched = range(min(int(start), n_ranks - 1), min(n_ranks, max(math.ceil(end), 1)))
-        shares = {rank: min(end, rank + 1) - max(start, rank) for rank in touched}
-        enough = SMALLEST_SHARE * min(1.0, end - start)
-        kept = [rank for rank, share in shares.items() if share > enough]
-        owners.append(tuple(kept or [max(shares, key=shares.__getitem__)]))
+    ends = np.array([math.fsum(costs[:n]) for n in range(len(costs) + 1)]) * n_ranks
+    ends /= math.fsum(costs)
+    reach = _reach(costs, spreads, n_ranks)
+    starts = np.minimum.accumulate((ends - reach)[-2::-1])[::-1]
+    stops = np.maximum.accumulate((ends + reach)[1:])
+    owners = [_touched(a, b, n_ranks) for a, b in zip(starts, stops, strict=True)]
     return _without_idle_ranks(owners, n_ranks)
+
+
+def _reach(
+    costs: Sequence[float], spreads: Sequence[float], n_ranks: int
+) -> Float[np.ndarray, " heads_and_1"]:
+    """By how many ranks the ends between heads move when costs differ, independently, by spreads.
+
+    An end lies at the part f of the line that the cost before it is of all; with variances v
+    before it and w behind it moves by the root of (1 - f)² v + f² w, relative to all.
+    """
+    total = math.fsum(costs)
+    part = np.append(0.0, np.cumsum(costs)) / total
+    before = np.append(0.0, np.cumsum(np.square(spreads)))
+    variance = (1 - part) ** 2 * before + part**2 * (before[-1] - before)
+    return np.sqrt(np.maximum(variance, 0.0)) * n_ranks / total
+
+
+def _touched(start: float, end: float, n_ranks: int) -> tuple[int, ...]:
+    """The ranks that lie in an interval by more than a sliver, or the one that does most."""
+    start, end = max(start, 0.0), min(end, float(n_ranks))
+    touched = range(min(int(start), n_ranks - 1), min(n_ranks, max(math.ceil(end), 1)))
+    shares = {rank: min(end, rank + 1) - max(start, rank) for rank in touched}
+    enough = SMALLEST_SHARE * min(1.0, end - start)
+    kept = [rank for rank, share in shares.items() if share > enough]
+    return tuple(kept or [max(shares, key=shares.__getitem__)])
 
 
 def _without_idle_ranks(owners: Sequence[tuple[int, ...]], n_ranks: int) -> list[tuple[int, ...]]:

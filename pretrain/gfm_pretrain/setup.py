@@ -19,7 +19,7 @@ from gfm_pretrain.data.mixture import batch_sizes, steps_per_epoch, total_steps
 from gfm_pretrain.data.store.share import share_store
 from gfm_pretrain.data.store.store import Store, check_content, open_store
 from gfm_pretrain.device import set_precision
-from gfm_pretrain.placement import place_heads
+from gfm_pretrain.mixture_placement import place_mixture
 from gfm_pretrain.process import World
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -156,9 +156,14 @@ def _place(
     cost: RelativeCost,
     world: World,
 ) -> dict[str, tuple[int, ...]]:
-    costs = [cost.of(*s.mean_size) * float(batches[name]) for name, s in summaries.items()]
-    placed = place_heads(costs, world.size, method=config.training.placement)
-    return dict(zip(summaries, placed, strict=True))
+    return place_mixture(
+        {name: summary.statistics for name, summary in summaries.items()},
+        batches,
+        cost=cost,
+        n_ranks=world.size,
+        method=config.training.placement,
+        spill=config.training.spill,
+    )
 
 
 def _build(

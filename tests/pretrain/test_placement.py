@@ -6,7 +6,7 @@ from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
-from gfm_pretrain.placement import pack, place_heads, split_by_size
+from gfm_pretrain.placement import place_heads
 
 METHODS = ("wrap-around", "whole-ranks")
 SIXTEEN_SOURCES = [100, 5, 1.6, 20, 9, 8, 29, 101, 83, 34, 49, 6, 12.6, 33, 4.2, 10]
@@ -218,6 +218,53 @@ def test_ten_thousands_of_ranks(method):
     assert covered.sum() <= 40_000 + 15
 
 
+def spread_sets(n_sets: int = 40) -> Iterator[tuple[list[float], list[float]]]:
+    """Costs of heads, and by how much they may differ."""
+    chance = random.Random(21)
+    for costs in cost_sets(n_sets):
+        yield costs, [chance.choice([0.0, 0.05, 0.4]) * cost for cost in costs]
+
+
+def test_heads_that_spill_over_own_what_they_did_and_more():
+    grown = 0
+    for costs, spreads in spread_sets():
+        for n_ranks in (1, 2, 5, 16, 63):
+            narrow = place_heads(costs, n_ranks)
+            assert place_heads(costs, n_ranks, spreads=[0.0] * len(costs)) == narrow
+            wide = place_heads(costs, n_ranks, spreads=spreads)
+            for few, many in zip(narrow, wide, strict=True):
+                assert list(many) == list(range(many[0], many[-1] + 1))
+                # A sliver may fall away that was kept for want of anything larger.
+                assert len(few) == 1 or set(few) <= set(many)
+                grown += len(many) - len(few)
+            for before, after in pairwise(wide):
+                assert before[0] <= after[0]
+                assert before[-1] <= after[-1]
+    assert grown > 0
+
+
+def test_spilling_over_holds_what_steps_differ_by():
+    """Ends of heads, drawn with these spreads, stay within two of them in 19 of 20 steps."""
+    chance = np.random.default_rng(4)
+    costs, n_ranks = np.array([40.0, 100.0, 10.0, 60.0, 90.0]), 64
+    spreads = np.array([4.0, 9.0, 3.0, 0.0, 12.0])
+    owners = place_heads(costs.tolist(), n_ranks, spreads=(2 * spreads).tolist())
+    drawn = costs + spreads * chance.standard_normal((4000, 5))
+    ends = np.cumsum(drawn, axis=1) / drawn.sum(1, keepdims=True) * n_ranks
+    for before, after, end in zip(owners, owners[1:], ends.T, strict=False):
+        inside = (after[0] <= end) & (end <= before[-1] + 1)
+        assert inside.mean() > 0.945
+    assert sum(map(len, owners)) < 2 * n_ranks
+
+
+def test_other_methods_do_not_spill_over():
+    for costs, spreads in spread_sets(10):
+        for n_ranks in (2, 7, 30):
+            for method in ("whole-ranks", "everywhere"):
+                narrow = place_heads(costs, n_ranks, method=method)
+                assert place_heads(costs, n_ranks, method=method, spreads=spreads) == narrow
+
+
 @pytest.mark.parametrize(
     ("costs", "n_ranks", "method", "message"),
     [
@@ -230,86 +277,3 @@ def test_ten_thousands_of_ranks(method):
 def test_impossible_placements_are_errors(costs, n_ranks, method, message):
     with pytest.raises(ValueError, match=message):
         place_heads(costs, n_ranks, method=method)
-
-
-def steps(n_steps: int = 60):
-    """Costs of a step's structures by head, owners, and the number of ranks."""
-    chance = np.random.default_rng(5)
-    for _ in range(n_steps):
-        n_heads, n_ranks = chance.integers(1, 8), int(chance.integers(1, 20))
-        costs = {
-            f"head{h}": chance.choice([20.0, 55.0, 55.0, 300.0, 2000.0], chance.integers(1, 30))
-            for h in range(n_heads)
-        }
-        method = METHODS[chance.integers(2)]
-        placed = place_heads([c.sum() for c in costs.values()], n_ranks, method=method)
-        yield costs, dict(zip(costs, placed, strict=True)), n_ranks
-
-
-def test_every_structure_is_taken_once_by_an_owner():
-    for costs, owners, n_ranks in steps():
-        taken = pack(costs, owners, n_ranks)
-        assert len(taken) == n_ranks
-        for head, of_head in costs.items():
-            places = [i for of_rank in taken for i in of_rank.get(head, [])]
-            assert sorted(places) == list(range(len(of_head)))
-        for rank, of_rank in enumerate(taken):
-            assert all(rank in owners[head] for head in of_rank)
-            assert all(list(places) == sorted(places) for places in of_rank.values())
-
-
-def test_packing_is_the_greedy_rule():
-    for costs, owners, n_ranks in steps():
-        for found, expected in zip(
-            pack(costs, owners, n_ranks), greedy(costs, owners, n_ranks), strict=True
-        ):
-            assert {head: list(places) for head, places in found.items()} == expected
-
-
-def greedy(costs, owners, n_ranks) -> list[dict[str, list[int]]]:
-    """The dearest structure first, to the least loaded owner; the first of equal ones."""
-    load, taken = [0.0] * n_ranks, [{} for _ in range(n_ranks)]
-    todo = [(-c, h, i) for h, head in enumerate(costs) for i, c in enumerate(costs[head])]
-    for negative_cost, h, i in sorted(todo):
-        head = list(costs)[h]
-        rank = min(owners[head], key=lambda r: (load[r], r))
-        load[rank] -= negative_cost
-        taken[rank][head] = sorted([*taken[rank].get(head, []), i])
-    return taken
-
-
-def test_packing_is_within_one_structure_of_balance():
-    for costs, _, n_ranks in steps():
-        owners = {head: tuple(range(n_ranks)) for head in costs}
-        load = [
-            sum(costs[head][places].sum() for head, places in of_rank.items())
-            for of_rank in pack(costs, owners, n_ranks)
-        ]
-        assert max(load) - min(load) <= max(c.max() for c in costs.values())
-
-
-def test_splitting_keeps_the_order_and_the_limit():
-    chance = np.random.default_rng(11)
-    for _ in range(200):
-        sizes = chance.integers(0, 50, chance.integers(0, 20))
-        limit = int(chance.integers(1, 120))
-        parts = [list(range(len(sizes)))[part] for part in split_by_size(sizes, limit)]
-        assert [i for part in parts for i in part] == list(range(len(sizes)))
-        for part, after in zip(parts, [*parts, []][1:], strict=True):
-            assert part
-            assert len(part) == 1 or sizes[part].sum() <= limit
-            assert not after or sizes[[*part, after[0]]].sum() > limit  # no more parts than needed
-
-
-@pytest.mark.parametrize(
-    ("sizes", "limit", "parts"),
-    [
-        ([], 10, []),
-        ([3, 3, 3], 6, [slice(0, 2), slice(2, 3)]),
-        ([99], 6, [slice(0, 1)]),
-        ([99, 1, 99], 6, [slice(0, 1), slice(1, 2), slice(2, 3)]),
-        ([0, 0], 1, [slice(0, 2)]),
-    ],
-)
-def test_known_splits(sizes, limit, parts):
-    assert split_by_size(np.array(sizes, dtype=int), limit) == parts

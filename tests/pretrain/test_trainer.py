@@ -13,7 +13,8 @@ from gfm_models.graph import build_graph
 from gfm_models.potential import MultiHeadPotential
 from gfm_pretrain.config import MixtureOptions, RunConfig
 from gfm_pretrain.configuration import read_configuration
-from gfm_pretrain.data.sampler import batch_places
+from gfm_pretrain.data.deal import first_deals
+from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.structure import LabelledStructure
 from gfm_pretrain.data.structure_set import StructureSet
 from gfm_pretrain.guard import GuardOptions
@@ -251,25 +252,27 @@ def test_the_gradient_is_that_of_the_formula(config, one):
 
 
 def test_a_head_without_structures_in_a_step_takes_no_part(config):
-    """By size, five structures a step: three of the five heads have less than one of them."""
+    """By size, five structures a step: some of the five heads have none of them in the second."""
     config = replace(
         config,
         mixture=MixtureOptions(by="size", batch_size=5),
         heads={name: replace(head, batch_size=None) for name, head in config.heads.items()},
     )
     trainer = Trainer(config, set_up(config, ALONE), ALONE)
-    present = [name for name, batch in trainer.setup.batch_sizes.items() if batch >= 1]
-    assert present == ["wb97x", "monbtaw"]
-    losses = trainer.compute_gradients(trainer.feed.work(0)).losses
+    work = trainer.feed.work(1)
+    present = [name for name, size in work.sizes.items() if size.structures]
+    assert 1 < len(present) < 5
+    losses = trainer.compute_gradients(work).losses
     found = {name: a for name, a in state(trainer).items() if name.endswith("gradient")}
-    expected = {name: head_loss(config, trainer.setup, name) for name in present}
+    expected = {name: head_loss(config, trainer.setup, name, step=1) for name in present}
     assert losses == pytest.approx(
         dict.fromkeys(config.heads, 0.0) | {name: loss.item() for name, loss in expected.items()}
     )
     for name in config.heads:
         of_head = [a for part, a in found.items() if part.startswith(f"heads.{name}.")]
         assert any(a.any() for a in of_head) == (name in present)
-    check_backbone(trainer, found, sum(expected.values(), torch.zeros(())))
+    weighted = (config.heads[name].weight * loss for name, loss in expected.items())
+    check_backbone(trainer, found, sum(weighted, torch.zeros(())))
 
 
 def check_backbone(trainer: Trainer, found: Arrays, loss: Tensor) -> None:
@@ -289,20 +292,15 @@ def test_the_loss_is_that_of_the_formula(config, one):
     assert one.facts["first_losses"] == pytest.approx(expected, rel=BY_ANOTHER_WAY)
 
 
-def head_loss(config: RunConfig, setup: Setup, name: str) -> Tensor:
+def head_loss(config: RunConfig, setup: Setup, name: str, *, step: int = 0) -> Tensor:
     """Σ_i ℓ_E(i) / D_E + λ_F Σ_a ℓ_F(a) / (3 D_F) + λ_S Σ_s ℓ_S(s) / (9 D_S), one by one.
 
     D counts what is labelled in the batch; ℓ is the Huber loss of the residual over the head's
     unit: energy per atom, force component, stress component times volume per atom.
     """
     data = setup.data[name]["train"]
-    places = batch_places(
-        seed=config.seed,
-        head=name,
-        step=0,
-        batch_size=setup.batch_sizes[name],
-        n_structures=len(data),
-    )
+    numbers = first_deals(setup.batch_sizes)[name].numbers(step)
+    places = dealt_places(numbers, seed=config.seed, key=name, n_structures=len(data))
     batch = list(data.structures(places))
     n_energies = sum(s.energy is not None for s in batch)
     n_atoms = sum(s.n_atoms for s in batch if s.forces is not None)

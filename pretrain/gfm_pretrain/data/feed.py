@@ -1,6 +1,6 @@
 """What each rank computes in each step, and the batches for it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,7 +16,8 @@ from gfm_pretrain.data.deal import first_deals
 from gfm_pretrain.data.heads import Sets
 from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.structure_set import Index, Places
-from gfm_pretrain.placement import pack, split_by_size
+from gfm_pretrain.packing.pack import pack
+from gfm_pretrain.packing.passes import count_passes, split_by_size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +57,9 @@ class StepWork:
     sizes: Mapping[str, Size]
     """By head."""
     costs: Float64[np.ndarray, " ranks"]
-    """Cost of what each rank takes, in edges."""
+    """Cost of what each rank takes, in edges, passes included."""
+    n_passes: int
+    """Most passes of any rank."""
     passes: tuple[Pass, ...]
     """This rank's, in the order of heads."""
 
@@ -120,15 +123,26 @@ class Feed:
     def work(self, step: int) -> StepWork:
         """What is to be done in a step."""
         places = {name: self._places(name, step) for name in self.indices}
-        costs = {n: self.indices[n].costs(batch, self.cost) for n, batch in places.items()}
-        dealt = pack(costs, self.owners, self.n_ranks)
-        mine = dealt[self.rank]
+        n_atoms = {name: self.indices[name].n_atoms(drawn) for name, drawn in places.items()}
+        n_edges = {name: self.indices[name].edges(drawn) for name, drawn in places.items()}
+        costs = {name: self.cost.of(n_atoms[name], n_edges[name]) for name in places}
+        ranks = pack(costs, self.owners, self.n_ranks, of_pass=self.cost.of_pass)
+        n_passes = self._sum_by_rank(
+            count_passes(n, ranks[name], n_ranks=self.n_ranks, limit=self.micro_batch_edges)
+            for name, n in n_edges.items()
+        )
+        load = self._sum_by_rank(
+            np.bincount(ranks[name], weights=of_head, minlength=self.n_ranks)
+            for name, of_head in costs.items()
+        )
+        mine = {name: drawn[ranks[name] == self.rank] for name, drawn in places.items()}
         return StepWork(
             step=step,
             counts={name: self.indices[name].labelled(p).sum(0) for name, p in places.items()},
-            sizes={name: _size(self.indices[name], p) for name, p in places.items()},
-            costs=np.array([sum(costs[h][taken].sum() for h, taken in d.items()) for d in dealt]),
-            passes=self._passes({h: places[h][mine[h]] for h in self.indices if h in mine}),
+            sizes={name: _size(n_atoms[name], n_edges[name]) for name in places},
+            costs=load + self.cost.of_pass * n_passes,
+            n_passes=int(n_passes.max()),
+            passes=self._passes({name: taken for name, taken in mine.items() if len(taken)}),
         )
 
     def batches(self, work: StepWork) -> Iterator[Batch]:
@@ -147,6 +161,9 @@ class Feed:
             n_structures=len(self.indices[name]),
         )
 
+    def _sum_by_rank(self, of_heads: Iterable[np.ndarray]) -> Float64[np.ndarray, " ranks"]:
+        return np.sum([np.zeros(self.n_ranks), *of_heads], axis=0)
+
     def _passes(self, mine: Mapping[str, Places]) -> tuple[Pass, ...]:
         cut = [
             (name, places[part], part.stop == len(places))
@@ -159,9 +176,5 @@ class Feed:
         )
 
 
-def _size(index: Index, places: Places) -> Size:
-    return Size(
-        structures=len(places),
-        atoms=int(index.n_atoms(places).sum()),
-        edges=int(index.edges(places).sum()),
-    )
+def _size(n_atoms: Int64[np.ndarray, " places"], n_edges: Int64[np.ndarray, " places"]) -> Size:
+    return Size(structures=len(n_atoms), atoms=int(n_atoms.sum()), edges=int(n_edges.sum()))

@@ -26,6 +26,7 @@ from gfm_pretrain.data.reference import (
     resolve_reference_energies,
 )
 from gfm_pretrain.data.shard import ENERGY
+from gfm_pretrain.data.size_statistics import SizeStatistics
 from gfm_pretrain.data.store.manifest import MANIFEST, SPLITS
 from gfm_pretrain.data.store.store import Store
 from gfm_pretrain.data.structure import LabelledStructure
@@ -55,8 +56,8 @@ class HeadSummary:
     indices: Mapping[str, Index]
     """Index of each split there is."""
 
-    mean_size: tuple[float, float]
-    """Mean atoms and edges of a structure of the training set."""
+    statistics: SizeStatistics
+    """Of the structures of the training set."""
 
     files: Mapping[str, Mapping[str, str]]
     """Path and SHA-256 of the file of each split; of a store, that of its manifest."""
@@ -141,7 +142,7 @@ def read_head(
         config=config,
         unit=unit,
         indices=indices,
-        mean_size=indices["train"].mean_size,
+        statistics=indices["train"].statistics,
         files={split: _file(options, split) for split in sets},
         tables=tables,
         baseline=metrics(baseline_sums(judged, config)) if judged else {},

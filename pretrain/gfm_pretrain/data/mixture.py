@@ -1,7 +1,7 @@
 """How many structures of each head a step has, and how many steps an epoch: exact fractions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
@@ -11,6 +11,8 @@ DEFAULT_BATCH_SIZE = 16
 """Structures of a head in a step where nothing is said."""
 ARITHMETIC = Context(prec=50, rounding=ROUND_HALF_EVEN)
 """For roots of sizes: in decimal numbers, that every machine has the same."""
+GOLDEN, PERIOD = 610, 987
+"""Neighbours in Fibonacci's sequence: their ratio is the golden section to six digits."""
 PARTS = 10**6
 """Of one, which these roots are rounded to, so that shares are fractions of whole numbers."""
 
@@ -21,7 +23,7 @@ def batch_sizes(
     """Structures of each head in a step, on average.
 
     By size or temperature a head has batch_size · n^(1/T) / Σ n^(1/T) of them, n being its
-    structures and T = 1 by size. What a step really has is a whole number, see `batch_places`.
+    structures and T = 1 by size. What a step really has is a whole number, see `Deal`.
     Source: Devlin, multilingual BERT (2018), sampling by exponent; in this form Xue et al., mT5,
     NAACL 2021, section 3.1.
 
@@ -65,9 +67,20 @@ def total_steps(training: TrainingOptions, epoch_steps: Fraction) -> int:
     return math.ceil(Fraction(repr(training.epochs)) * epoch_steps)
 
 
-def n_dealt(step: int, batch_size: Fraction | int) -> int:
+def n_dealt(step: int, batch_size: Fraction | int, phase: Fraction | int = 0) -> int:
     """How many structures of a head all steps before `step` have taken."""
-    return math.floor(step * batch_size)
+    return math.floor(step * batch_size + phase)
+
+
+def phases(heads: Iterable[str]) -> dict[str, Fraction]:
+    """When in its first steps each head has the odd structure, as a part of one.
+
+    Heads with equal fractions of structures would all have one in the same steps, and none in
+    others. Multiples of the golden section, modulo one, lie as evenly in [0, 1) as can be, however
+    many there are.
+    Source: Knuth, The Art of Computer Programming 3, section 6.4 (1973).
+    """
+    return {name: Fraction(GOLDEN * n % PERIOD, PERIOD) for n, name in enumerate(heads)}
 
 
 def _weight(size: int, temperature: float) -> int:

@@ -2,12 +2,10 @@
 
 import hashlib
 import math
-from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from gfm_pretrain.data.mixture import n_dealt
 from gfm_pretrain.data.scatter import scatter
 
 N_ROUNDS = 8
@@ -18,31 +16,14 @@ SMALLEST_SIDE = 4
 """Of the rectangle that is permuted."""
 
 
-def batch_places(
-    *, seed: int, head: str, step: int, batch_size: Fraction | int, n_structures: int
-) -> Int64[np.ndarray, " batch"]:
-    """Places of the structures of one step in the head's training set.
-
-    The training set is dealt in a new order every epoch, without gaps between epochs: a batch may
-    hold the end of one and the beginning of the next. Step t has the numbers floor(t·b) up to
-    floor((t+1)·b) of this sequence, b being the batch size: batches of 3.7 structures have 3 or 4,
-    and none is left out or taken twice. The state of the sampler is the step alone.
-
-    Args:
-        seed: Of the run.
-        head: Name of the head.
-        step: From 0.
-        batch_size: Structures in a step; on average, where it is a fraction.
-        n_structures: Structures in the training set, at least one.
-    """
-    dealt = range(n_dealt(step, batch_size), n_dealt(step + 1, batch_size))
-    return dealt_places(dealt, seed=seed, key=head, n_structures=n_structures)
-
-
 def dealt_places(
     dealt: range, *, seed: int, key: str, n_structures: int
 ) -> Int64[np.ndarray, " batch"]:
     """Places of some numbers of the endless sequence in which a head's structures are dealt.
+
+    The training set is dealt in a new order every epoch, without gaps between epochs: a batch may
+    hold the end of one and the beginning of the next. Which numbers are of which step says `Deal`;
+    the state of the sampler is the step alone.
 
     Args:
         dealt: The numbers.

@@ -19,6 +19,7 @@ from gfm_pretrain.data.shard import (
     ranges,
     starts_of,
 )
+from gfm_pretrain.data.size_statistics import SizeStatistics, size_statistics
 from gfm_pretrain.data.structure import LabelledStructure
 
 Places = Int[np.ndarray, " places"]
@@ -93,16 +94,10 @@ class Index:
         return found * np.stack([np.ones_like(bits), self.n_atoms(places), np.ones_like(bits)], 1)
 
     @cached_property
-    def mean_size(self) -> tuple[float, float]:
-        """Mean number of atoms and of edges over all structures."""
+    def statistics(self) -> SizeStatistics:
+        """Means and spreads over all structures."""
         runs = np.array_split(np.arange(len(self)), max(1, len(self) // 100_000))
-        n_atoms = sum(int(self.n_atoms(run).sum()) for run in runs)
-        n_edges = sum(int(self.edges(run).sum()) for run in runs)
-        return n_atoms / len(self), n_edges / len(self)
-
-    def mean_cost(self, cost: RelativeCost) -> float:
-        """Mean over all structures of `costs`."""
-        return cost.of(*self.mean_size)
+        return size_statistics((self.n_atoms(run), self.edges(run)) for run in runs)
 
     @cached_property
     def _starts(self) -> Int64[np.ndarray, " shards_and_1"]:

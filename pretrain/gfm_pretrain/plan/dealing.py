@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gfm_pretrain.data.structure_set import Places
-from gfm_pretrain.placement import pack, split_by_size
+from gfm_pretrain.packing.pack import pack
+from gfm_pretrain.packing.passes import split_by_size
 from gfm_pretrain.plan.workload import Owners, Workload
 
 
@@ -46,8 +47,11 @@ def deal_step(workload: Workload, owners: Owners, *, n_ranks: int, step: int) ->
         name: workload.heads[name].index.costs(drawn, workload.cost)
         for name, drawn in places.items()
     }
-    taken = pack(costs, owners, n_ranks)
-    found = [_deal_head(workload, name, places[name], costs[name], taken) for name in places]
+    ranks = pack(costs, owners, n_ranks, of_pass=workload.cost.of_pass)
+    found = [
+        _deal_head(workload, name, places[name], costs[name], ranks[name], n_ranks)
+        for name in places
+    ]
     sums = np.stack([sums for sums, _ in found], axis=1)
     largest = np.stack([passes for _, passes in found])
     widest = largest[:, :, 1].argmax(0)
@@ -77,14 +81,11 @@ def _deal_head(
     name: str,
     places: Places,
     costs: Float[np.ndarray, " places"],
-    taken: Sequence[dict[str, Int[np.ndarray, " taken"]]],
+    rank_of: Int[np.ndarray, " places"],
+    n_ranks: int,
 ) -> tuple[Float[np.ndarray, "5 ranks"], Int[np.ndarray, "ranks 2"]]:
     """Sums over each rank's structures of one head, and the size of its largest pass."""
-    n_ranks, index = len(taken), workload.heads[name].index
-    rank_of = np.zeros(len(places), dtype=np.int64)
-    for rank, of_rank in enumerate(taken):
-        if name in of_rank:
-            rank_of[of_rank[name]] = rank
+    index = workload.heads[name].index
     n_atoms, n_edges = index.n_atoms(places), index.edges(places)
 
     def add(values: np.ndarray | None) -> np.ndarray:

@@ -67,7 +67,7 @@ def head_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> st
                 name,
                 f"{len(head.index):,}",
                 f"{float(head.batch_size):.6g}",
-                f"{head.index.mean_cost(workload.cost):,.0f}",
+                f"{head.index.statistics.mean_cost(workload.cost):,.0f}",
                 f"{100 * costs[name] / sum(costs.values()):.2f}",
                 _span(ranks[0], ranks[-1], ranks),
                 len(ranks),

@@ -12,13 +12,14 @@ from gfm_models.checkpoint import backbone_config, head_config, read_config
 
 from gfm_pretrain.config import HeadOptions, RunConfig
 from gfm_pretrain.cost import RelativeCost, StepCost
+from gfm_pretrain.data.deal import first_deals
 from gfm_pretrain.data.heads import read_head
 from gfm_pretrain.data.mixture import batch_sizes
-from gfm_pretrain.data.sampler import batch_places
+from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.store.manifest import StoreError
 from gfm_pretrain.data.store.store import open_store
 from gfm_pretrain.data.structure_set import Index, Places
-from gfm_pretrain.placement import place_heads
+from gfm_pretrain.mixture_placement import place_mixture
 from gfm_pretrain.plan.parameters import PartSize, backbone_size, head_size
 from gfm_pretrain.setup import DTYPES, relative_cost
 
@@ -52,6 +53,8 @@ class Workload:
     """Precision of the weights."""
     cost: RelativeCost
     """What heads are placed by and structures are dealt by."""
+    spill: float
+    """How far heads reach over onto ranks of their neighbours, see `TrainingOptions`."""
     micro_batch_edges: int
     """Edges that a rank takes through the network at once."""
     seed: int
@@ -65,7 +68,7 @@ class Workload:
     def step_costs(self) -> dict[str, float]:
         """Cost of a step of each head on average, passes aside, in edges."""
         return {
-            name: head.index.mean_cost(self.cost) * float(head.batch_size)
+            name: head.index.statistics.mean_cost(self.cost) * float(head.batch_size)
             for name, head in self.heads.items()
         }
 
@@ -79,18 +82,21 @@ class Workload:
 
     def place(self, n_ranks: int, *, method: str) -> dict[str, tuple[int, ...]]:
         """Owners of each head, as the engine chooses them."""
-        costs = list(self.step_costs().values())
-        return dict(zip(self.heads, place_heads(costs, n_ranks, method=method), strict=True))
+        return place_mixture(
+            {name: head.index.statistics for name, head in self.heads.items()},
+            {name: head.batch_size for name, head in self.heads.items()},
+            cost=self.cost,
+            n_ranks=n_ranks,
+            method=method,
+            spill=self.spill,
+        )
 
     def places(self, name: str, step: int) -> Places:
         """Structures of a head in a step, as the engine draws them."""
         head = self.heads[name]
-        return batch_places(
-            seed=self.seed,
-            head=name,
-            step=step,
-            batch_size=head.batch_size,
-            n_structures=len(head.index),
+        deal = first_deals({name: head.batch_size for name, head in self.heads.items()})[name]
+        return dealt_places(
+            deal.numbers(step), seed=self.seed, key=deal.key, n_structures=len(head.index)
         )
 
 
@@ -127,6 +133,7 @@ def read_workload(config: RunConfig, measured: StepCost | None = None) -> Worklo
         architecture=architecture,
         dtype=kind["dtype"],
         cost=relative_cost(config, measured),
+        spill=config.training.spill,
         micro_batch_edges=config.training.micro_batch_edges,
         seed=config.seed,
     )

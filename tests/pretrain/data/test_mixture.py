@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 from gfm_pretrain.config import HeadOptions, MixtureOptions, RunConfig, TrainingOptions
 from gfm_pretrain.configuration import ConfigurationError, from_mapping
-from gfm_pretrain.data.mixture import batch_sizes, n_dealt, steps_per_epoch, total_steps
+from gfm_pretrain.data.mixture import batch_sizes, n_dealt, phases, steps_per_epoch, total_steps
 
 SIZES = {"large": 10_000, "middle": 400, "small": 9}
 HEAD = HeadOptions(train="a.extxyz", level_of_theory="PBE")
@@ -179,3 +179,27 @@ def test_data_of_a_head_that_are_wrong(head, said):
 def test_lengths_that_are_wrong(training, said):
     with pytest.raises(ConfigurationError, match=said):
         config(training=training)
+
+
+@pytest.mark.parametrize("n_heads", [2, 5, 16, 60])
+def test_heads_with_equal_fractions_have_their_odd_structures_in_turn(n_heads):
+    """A quarter of a structure each: within three of a quarter of the heads in every step."""
+    of_head = phases(f"head{n}" for n in range(n_heads))
+    assert all(0 <= phase < 1 for phase in of_head.values())
+    batch = Fraction(1, 4)
+    per_step = [
+        sum(n_dealt(s + 1, batch, p) - n_dealt(s, batch, p) for p in of_head.values())
+        for s in range(8)
+    ]
+    assert sum(per_step) == 2 * n_heads
+    assert max(per_step) - min(per_step) <= 3
+    without = [sum(n_dealt(s + 1, batch) - n_dealt(s, batch) for _ in of_head) for s in range(8)]
+    assert set(without) == {0, n_heads}
+
+
+def test_a_phase_shifts_and_loses_nothing():
+    for phase in phases("abcde").values():
+        assert n_dealt(0, FOUND, phase) == 0
+        assert n_dealt(10**9, FOUND, phase) - n_dealt(10**9, FOUND) in (0, 1)
+        whole = n_dealt(FOUND.denominator, FOUND, phase)
+        assert whole == FOUND.numerator

@@ -4,8 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from gfm_pretrain.data.sampler import batch_places
-from gfm_pretrain.placement import pack, split_by_size
+from gfm_pretrain.data.deal import Deal
+from gfm_pretrain.data.sampler import dealt_places
+from gfm_pretrain.packing.pack import pack
+from gfm_pretrain.packing.passes import split_by_size
 
 B = Fraction
 
@@ -13,10 +15,8 @@ B = Fraction
 def places(
     step: int, *, head: str = "a", seed: int = 0, batch_size: B | int = 3, n_structures: int = 7
 ) -> list[int]:
-    found = batch_places(
-        seed=seed, head=head, step=step, batch_size=batch_size, n_structures=n_structures
-    )
-    return found.tolist()
+    numbers = Deal(key=head, batch_size=B(batch_size)).numbers(step)
+    return dealt_places(numbers, seed=seed, key=head, n_structures=n_structures).tolist()
 
 
 def epoch_of(n_structures: int, **which) -> list[int]:
@@ -141,10 +141,10 @@ def test_owners_take_disjoint_parts_of_the_batch(n_owners, step):
         "b": np.array(places(step, head="b", batch_size=11, n_structures=n)),
     }
     owners = {"a": range(n_owners), "b": range(n_owners)}
-    taken = pack({head: costs[of_head] for head, of_head in batch.items()}, owners, n_owners)
+    ranks = pack({head: costs[of_head] for head, of_head in batch.items()}, owners, n_owners)
     for head, of_head in batch.items():
-        parts = [of_head[of_rank[head]] for of_rank in taken if head in of_rank]
+        parts = [of_head[ranks[head] == rank] for rank in range(n_owners)]
         assert Counter(np.concatenate(parts).tolist()) == Counter(of_head.tolist())
         for part in parts:
             cut = [part[run] for run in split_by_size(np.ceil(costs[part]).astype(int), 120)]
-            assert np.concatenate(cut).tolist() == part.tolist()
+            assert np.concatenate([part[:0], *cut]).tolist() == part.tolist()

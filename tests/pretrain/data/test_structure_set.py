@@ -32,8 +32,9 @@ def test_the_index_counts_atoms_edges_and_labels(structures, order):
 
 
 def test_the_mean_cost_is_that_of_all(structures):
-    assert structures.index(CUTOFF).mean_size == (11 / 5, 24 / 5)
-    assert structures.index(CUTOFF).mean_cost(COST) == pytest.approx((24 + 11 * 3.0) / 5)
+    found = structures.index(CUTOFF).statistics
+    assert (found.n_structures, found.atoms, found.edges) == (5, 11, 24)
+    assert found.mean_cost(COST) == pytest.approx((24 + 11 * 3.0) / 5)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)

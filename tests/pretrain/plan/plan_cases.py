@@ -62,6 +62,7 @@ def make_workload(
         architecture=model,
         dtype=torch.float32,
         cost=ROUGH,
+        spill=0.0,
         micro_batch_edges=micro_batch_edges,
         seed=0,
     )

@@ -2,8 +2,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from gfm_pretrain.data.sampler import batch_places
-from gfm_pretrain.placement import pack, split_by_size
+from gfm_pretrain.data.sampler import dealt_places
+from gfm_pretrain.packing.pack import pack
+from gfm_pretrain.packing.passes import split_by_size
 from gfm_pretrain.plan.dealing import deal_step, deal_steps, mean_load
 from plan_cases import make_index, make_workload
 
@@ -24,19 +25,20 @@ def slow_sums(workload, owners, n_ranks, step):
     """The same sums, structure by structure, from the engine's own functions."""
     places, costs = {}, {}
     for name, head in workload.heads.items():
-        places[name] = batch_places(
+        size = int(head.batch_size)
+        places[name] = dealt_places(
+            range(step * size, (step + 1) * size),
             seed=workload.seed,
-            head=name,
-            step=step,
-            batch_size=head.batch_size,
+            key=name,
             n_structures=len(head.index),
         )
         costs[name] = head.index.costs(places[name], workload.cost)
     sums = np.zeros((5, len(places), n_ranks))
-    for rank, of_rank in enumerate(pack(costs, owners, n_ranks)):
+    ranks = pack(costs, owners, n_ranks)
+    for rank in range(n_ranks):
         for row, name in enumerate(places):
-            if name in of_rank:
-                mine, index = places[name][of_rank[name]], workload.heads[name].index
+            if (ranks[name] == rank).any():
+                mine, index = places[name][ranks[name] == rank], workload.heads[name].index
                 edges = index.edges(mine)
                 n_passes = len(split_by_size(edges, workload.micro_batch_edges))
                 sums[:, row, rank] = (

@@ -57,7 +57,7 @@ def test_a_store_makes_the_same_head_as_its_files(name, tmp_path):
     assert found.config.reference_energies == pytest.approx(energies, abs=1e-6)
     assert found.config.scales == pytest.approx(expected.config.scales, rel=1e-6)
     assert found.unit == pytest.approx(expected.unit, rel=1e-6)
-    assert found.mean_size == expected.mean_size
+    assert found.statistics == expected.statistics
     assert found.baseline == pytest.approx(expected.baseline, rel=1e-5)
     assert stored.keys() == in_memory.keys()
     for split, structures in stored.items():

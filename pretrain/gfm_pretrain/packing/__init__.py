@@ -1,0 +1,1 @@
+"""Which rank takes which structure of a step, and in how many passes: pure arithmetic."""
