@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = _read(arguments.config, arguments.overrides)
     except USER_ERRORS as error:
         return run_main(_raising(error), program=PROGRAM, device="cpu")
-    return run_main(lambda world: _pretrain(config, world), program=PROGRAM, device=config.device)
+    return run_main(
+        lambda world: _pretrain(config, world),
+        program=PROGRAM,
+        device=config.device,
+        hang_seconds=config.faults.hang_seconds,
+    )
 
 
 def _read(path: Path, overrides: Sequence[str]) -> RunConfig:

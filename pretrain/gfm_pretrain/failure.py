@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -12,19 +11,23 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
-import torch.distributed as dist
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage] (public in the docs)
 
+from gfm_pretrain.beats import NO_ANSWER, Board, within
 from gfm_pretrain.launcher import (
     LaunchError,
     announced_rank,
     detect_launcher,
     idle_allocation,
 )
+from gfm_pretrain.lost_contact import find_lost, first_sentence, is_lost_contact
 from gfm_pretrain.meeting import Meeting, leave, meet, reaches
 from gfm_pretrain.mpi import running_mpi
 from gfm_pretrain.process import World, join
+from gfm_pretrain.verdict import RankError
+from gfm_pretrain.watchdog import watching
 
 USER_ERRORS = (ValueError, OSError)
 """What the user can put right: one line, no traceback. `FileNotFoundError` is an `OSError`."""
@@ -38,12 +41,9 @@ class UsageError(ValueError):
 # a rank with a user error waits to see whether all the others have the same one.
 _GRACE_SECONDS = 5.0
 _AGREE_SECONDS = 2.0
+_POLL_SECONDS = 0.1
 
-_LOST_CONTACT = re.compile(
-    r"closed|closure|reset by peer|broken pipe|refused|timed? ?out|no data|failed to recv"
-    r"|recvvalue failed|sendbytes failed|remote ?(process|error)|communicator was aborted",
-    re.IGNORECASE,
-)
+T = TypeVar("T")
 
 
 def run_main(
@@ -52,6 +52,7 @@ def run_main(
     program: str,
     device: str = "auto",
     timeout_seconds: float = 600.0,
+    hang_seconds: float = 120.0,
 ) -> int:
     """Run `main` on every rank; if one rank fails, end all of them and say why once.
 
@@ -63,6 +64,7 @@ def run_main(
         program: Name at the start of the message.
         device: As for `open_world`.
         timeout_seconds: As for `open_world`.
+        hang_seconds: How long a rank may keep others waiting without a sign of progress.
 
     Returns:
         Exit status of the only rank: 0, 2 after an error of the user, or what else it failed with;
@@ -75,11 +77,21 @@ def run_main(
             meeting = meet(timedelta(seconds=timeout_seconds))
             reporter.meet(meeting)
             reporter.note(idle_allocation(os.environ))
-            with join(meeting, device) as world:
+            with (
+                join(meeting, device) as world,
+                watching(world, reporter.board, reporter.end_all, hang_seconds=hang_seconds),
+            ):
                 _call(main, world)
         except BaseException as error:
             return reporter.end(error)
     return 0 if reporter.alone else _end_in_peace()
+
+
+def _connect_again(store: Store) -> Store:
+    """A connection of its own: a call that waits holds up all others on the same one."""
+    again = store.clone()  # pyright: ignore[reportAttributeAccessIssue] (not in the stub)
+    again.set_timeout(timedelta(seconds=_GRACE_SECONDS))
+    return again
 
 
 def _call(main: Callable[[World], object], world: World) -> None:
@@ -114,14 +126,14 @@ class _Reporter:
         self.rank = announced_rank(environ)
         self.size: int | None = None
         self.store: Store | None = None
+        self.board: Board | None = None
 
     def meet(self, meeting: Meeting) -> None:
         """Take a connection of our own: the main thread may wait in the first one."""
         self.rank, self.size, self.alone = meeting.rank, meeting.size, meeting.size == 1
         if meeting.store is not None:
-            store = meeting.store.clone()  # pyright: ignore[reportAttributeAccessIssue] (not in the stub)
-            store.set_timeout(timedelta(seconds=_GRACE_SECONDS))
-            self.store = store
+            self.store = _connect_again(meeting.store)
+            self.board = Board(_connect_again(meeting.store), meeting.size)
 
     def note(self, text: str | None) -> None:
         """Say what a process alone may not have meant."""
@@ -130,8 +142,9 @@ class _Reporter:
 
     def end(self, error: BaseException) -> int:
         """Print the reason; return the exit status if no rank waits for us, else end here."""
-        if _is_lost_contact(error):
-            time.sleep(_GRACE_SECONDS)  # the rank that knows the reason says it, and we are ended
+        lost = is_lost_contact(error)
+        if lost:
+            error = self._find_lost(error)
         everywhere = isinstance(error, USER_ERRORS) and self._is_everywhere(error)
         code = _exit_code(error, everywhere=everywhere)
         first = self._is_first(error)
@@ -140,72 +153,91 @@ class _Reporter:
             sys.stderr.flush()
         if self.alone or (everywhere and self._has_left(first)):
             return code
-        if not first:
-            time.sleep(_GRACE_SECONDS)
+        self._linger(first, lost=lost)
         return _end_process(code)
+
+    def _linger(self, first: bool, *, lost: bool) -> None:
+        """Whoever has said the reason ends all; but who serves the store lets others see it."""
+        if not first and not lost:
+            time.sleep(_GRACE_SECONDS)
+        elif self.rank == 0 and self.board is not None and running_mpi(sys.modules) is None:
+            end = time.monotonic() + _GRACE_SECONDS
+            while time.monotonic() < end and self.board.n_confirmed() < (self.size or 1) - 1:
+                time.sleep(_POLL_SECONDS)
+
+    def _find_lost(self, error: BaseException) -> BaseException:
+        """Let the rank that knows the reason say it, and end us; else name who has gone."""
+        if self.board is None or self.size is None:
+            time.sleep(_GRACE_SECONDS)
+            return error
+        return find_lost(error, self.board, self.size)
+
+    def end_all(self, error: BaseException) -> None:
+        """Print the reason and end this process, from any thread."""
+        _end_process(self.end(error))
 
     def _is_everywhere(self, error: BaseException) -> bool:
         if self.alone or self.store is None or self.size is None:
             return self.alone or isinstance(error, LaunchError)
         counter = f"failure/{_reason(error)}"
         try:
-            self.store.add(counter, 1)
-            return reaches(self.store, counter, self.size, _AGREE_SECONDS)
-        except RuntimeError:  # the store has gone with its rank
+            self._ask(lambda store: store.add(counter, 1))
+            return self._reaches(counter, self.size, _AGREE_SECONDS)
+        except NO_ANSWER:  # the store has gone with its rank
             return False
 
+    def _ask(self, question: Callable[[Store], T], seconds: float = 0.0) -> T:
+        """What the store answers in time, and some seconds if it has to wait."""
+        store = self.store
+        assert store is not None
+        return within(seconds + _GRACE_SECONDS, lambda: question(store))
+
+    def _reaches(self, counter: str, target: int, seconds: float) -> bool:
+        return self._ask(lambda store: reaches(store, counter, target, seconds), seconds)
+
     def _is_first(self, error: BaseException) -> bool:
-        if self.store is None:
+        if self.board is None:
             return self.rank == 0 or not isinstance(error, LaunchError)
         try:
-            return self.store.add("failures", 1) == 1
-        except RuntimeError:
-            time.sleep(_GRACE_SECONDS)
-            return True
+            return self.board.take_the_word()
+        except NO_ANSWER:  # rank 0 has gone with its store: the next rank speaks
+            if self.rank > 1:
+                time.sleep(_GRACE_SECONDS)
+            may_speak = self.rank == 1 or running_mpi(sys.modules) is not None
+            return may_speak and not self.board.is_said
 
     def _has_left(self, first: bool) -> bool:
         """Once the reason is out, ranks that agree part in peace: the launcher then says less."""
         if self.store is None or self.size is None:
             return False
         try:
-            self.store.add("said", int(first))
-            reaches(self.store, "said", 1, _GRACE_SECONDS)
-            leave(self.store, self.rank, self.size, _GRACE_SECONDS)
-        except RuntimeError:
+            self._ask(lambda store: store.add("said", int(first)))
+            self._reaches("said", 1, _GRACE_SECONDS)
+            rank, size = self.rank, self.size
+            self._ask(lambda store: leave(store, rank, size, _GRACE_SECONDS), _GRACE_SECONDS)
+        except NO_ANSWER:
             return False
         return True
 
     def _message(self, error: BaseException, *, everywhere: bool) -> str:
         if isinstance(error, UsageError):
             return str(error)
+        if isinstance(error, RankError):
+            return f"{self.program}: error: {error}\n"
         short = isinstance(error, (*USER_ERRORS, SystemExit, KeyboardInterrupt))
-        stack = "" if short or _is_lost_contact(error) else _stack(error)
+        stack = "" if short or is_lost_contact(error) else _stack(error)
         of_size = "" if self.size is None else f" of {self.size}"
         place = "" if everywhere or self.alone else f" on rank {self.rank}{of_size}"
         return f"{stack}{self.program}: error{place}: {_reason(error)}\n"
-
-
-def _is_lost_contact(error: BaseException) -> bool:
-    """Whether the error only says that another rank has gone, so that it is not the reason."""
-    text = str(error)
-    of_distributed = isinstance(error, dist.DistError) or "gloo" in text
-    is_ours = "enforce fail" in text.lower()  # gloo's word for tensors that do not match
-    connection = isinstance(error, RuntimeError) and of_distributed and not is_ours
-    return connection and _LOST_CONTACT.search(text) is not None
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     text = " ".join(str(error).split()) if isinstance(error, USER_ERRORS) else str(error)
-    if _is_lost_contact(error):
-        return f"lost contact with another rank ({_first_sentence(text)})"
+    if is_lost_contact(error):
+        return f"lost contact with another rank ({first_sentence(text)})"
     return f"{type(error).__name__}: {text}"
-
-
-def _first_sentence(text: str) -> str:
-    without_source_line = re.sub(r"^\[[^]]*]\s*", "", text)
-    return without_source_line.splitlines()[0].split(". ")[0]
 
 
 def _stack(error: BaseException) -> str:

@@ -27,6 +27,8 @@ class Pulse:
         self.activity = Activity()
         self.step: int | None = None
         """Steps done; None before the first is under way."""
+        self.hurried = False
+        """Whether signs of progress are to be expected."""
         self.longest = 0.0
         """Seconds of its own work between two signs of progress, the most so far."""
 
@@ -34,9 +36,21 @@ class Pulse:
         """A sign of progress: what this rank turns to now."""
         previous = self.activity
         now = time.monotonic()
-        if not previous.waits and self.step is not None:
+        if not previous.waits and self.hurried:
             self.longest = max(self.longest, now - previous.since)
         self.activity = Activity(name=name, waits=waits, number=previous.number + 1, since=now)
+
+    def stepped(self, step: int) -> None:
+        """A step is done; from now on progress is expected."""
+        self.step, self.hurried = step, True
+
+    @contextmanager
+    def unhurried(self, name: str) -> Iterator[None]:
+        """Do something meanwhile that may take long without a sign of progress."""
+        outer, self.hurried = self.hurried, False
+        with self.doing(name):
+            yield
+        self.hurried = outer
 
     @contextmanager
     def doing(self, name: str, *, waits: bool = False) -> Iterator[None]:

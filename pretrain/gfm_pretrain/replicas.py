@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from gfm_pretrain.guard import TrainingError
 from gfm_pretrain.process import World, all_reduce_min, gather_objects
 
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -17,7 +18,7 @@ Tensors = Mapping[str, Mapping[str, Tensor]]
 """By part of the model, then by name."""
 
 
-class ReplicaError(RuntimeError):
+class ReplicaError(TrainingError):
     """Ranks that should hold the same weights do not."""
 
 

@@ -1,5 +1,7 @@
 """The folder of a run: whose it is, and whether a new request continues what is there."""
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import to_mapping
 from gfm_pretrain.durable import UNFINISHED, recover
 from gfm_pretrain.monitor.metrics_file import METRICS_FILE
-from gfm_pretrain.process import World, broadcast_object
+from gfm_pretrain.process import World, broadcast_object, gather_objects
 from gfm_pretrain.run_lock import LOCK_FILE, RunLock
 from gfm_pretrain.snapshots.continuation import Continuation, continue_from
 from gfm_pretrain.snapshots.differences import REFUSED, changed_settings
@@ -20,6 +22,9 @@ from gfm_pretrain.snapshots.read import newest_snapshot
 from gfm_pretrain.snapshots.removed import keep_removed
 
 CONFIG_FILE = "config.yaml"
+_SEEN_SECONDS = 30.0
+"""After which every node should see what was written on another: network file systems remember for
+some time that a file was not there."""
 _OF_A_START = (LOCK_FILE, f"{CONFIG_FILE}{UNFINISHED}")
 """What a run leaves that was killed at once."""
 
@@ -68,6 +73,7 @@ def open_run(config: RunConfig, world: World) -> Iterator[RunFolder]:
         problem, found = broadcast_object(world, (problem, found))
         if problem is not None:
             raise ValueError(problem)
+        _check_everywhere(Path(config.run), world)
         yield run or RunFolder(
             path=Path(config.run), continuation=found[0], remarks=found[1], lock=None
         )
@@ -92,6 +98,31 @@ def _open(path: Path, config: RunConfig, held: ExitStack) -> RunFolder:
         remarks=_remarks(lock, continuation, kept),
         lock=lock,
     )
+
+
+def _check_everywhere(path: Path, world: World) -> None:
+    """Make sure that it is one folder that all ranks can write in, before anything is computed.
+
+    Raises:
+        ValueError: it is not; the same on every rank.
+    """
+    problems = gather_objects(world, _problem_here(path))
+    wrong = [(rank, problem) for rank, problem in enumerate(problems) if problem is not None]
+    if wrong:
+        rank, problem = wrong[0]
+        raise ValueError(
+            f"the folder of the run, {path}, {problem} on rank {rank} of {world.size}; "
+            "choose one that all nodes share and may write in, with run=FOLDER"
+        )
+
+
+def _problem_here(path: Path) -> str | None:
+    end = time.monotonic() + _SEEN_SECONDS
+    while not (path / CONFIG_FILE).is_file():  # other nodes may see it later
+        if time.monotonic() > end:
+            return "is not there, or another one,"
+        time.sleep(0.5)
+    return None if os.access(path, os.W_OK) else "cannot be written"
 
 
 def _check_is_run(path: Path) -> None:

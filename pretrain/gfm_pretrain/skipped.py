@@ -23,11 +23,14 @@ def tell_skipped(result: StepResult, run: Path, monitor: Monitor) -> None:
     troubles = [_plain(asdict(trouble)) for trouble in result.troubles]
     monitor.event("skipped", result.step, troubles=troubles)
     monitor.say(f"step {result.step} skipped: {_why(result)}")
+    line = {"step": result.step, "troubles": troubles}
+    line["structures"] = [asdict(culprit) for culprit in result.culprits]
     if monitor.speaks:
-        line = {"step": result.step, "troubles": troubles}
-        line["structures"] = [asdict(culprit) for culprit in result.culprits]
-        with (run / SKIPPED_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with (run / SKIPPED_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # as for other records: training does not depend on it
+            monitor.say(f"cannot write {run / SKIPPED_FILE}: {error.strerror}; training goes on")
 
 
 def stop_if_too_many(guard: Guard, result: StepResult, run: Path) -> None:

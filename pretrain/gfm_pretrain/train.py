@@ -10,7 +10,7 @@ from gfm_pretrain.monitor.records import run_facts
 from gfm_pretrain.monitor.run_log import logging_to
 from gfm_pretrain.monitor.sinks import check_installed
 from gfm_pretrain.preemption import LeftEarlyError, Stopped, noting_signals, this_command
-from gfm_pretrain.process import World, any_rank
+from gfm_pretrain.process import World, any_rank, gather_objects
 from gfm_pretrain.publish import write_checkpoint
 from gfm_pretrain.report import cost_line, error_table, label_table, mixture_table, placement_table
 from gfm_pretrain.run_folder import RunFolder, open_run
@@ -143,8 +143,9 @@ def _validated(trainer: Trainer, archive: Archive, monitor: Monitor) -> bool:
 
 
 def _how_to_continue(trainer: Trainer) -> str:
-    """Where a run was stopped, and the way on."""
-    reason = trainer.world.stop.reason or "a signal to another rank"
+    """Where a run was stopped, and the way on. Call on every rank."""
+    reasons = gather_objects(trainer.world, trainer.world.stop.reason)
+    reason = next((reason for reason in reasons if reason is not None), "a signal")
     done = f"after step {trainer.step} of {trainer.setup.total_steps}, which is saved"
     return (
         f"stopped by {reason} {done if trainer.step else 'before the first step'}; the same "
@@ -161,9 +162,10 @@ def _finish(
     valid = trainer.errors("valid")
     archive.keep_best(valid)
     archive.finish()
-    folder = write_checkpoint(
-        trainer, archive.run.path, {"valid": valid, f"{judged}_before": before, judged: after}
-    )
+    errors = {"valid": valid, f"{judged}_before": before, judged: after}
+    with trainer.world.pulse.unhurried("writing the checkpoint"):
+        folder = write_checkpoint(trainer, archive.run.path, errors)
+    trainer.world.pulse.hurried = False
     baseline = {name: s.baseline for name, s in trainer.setup.summaries.items()}
     table = error_table({"before": before, "after": after, "predicting nothing": baseline})
     monitor.say(f"errors on the {judged} sets\n{table}")

@@ -96,7 +96,7 @@ class Trainer:
             with self.stopwatch.measure("update"):
                 self._update(agreed.norm, rate)
         self.step += 1
-        self.world.pulse.step = self.step
+        self.world.pulse.stepped(self.step)
         self.seconds = agreed.clock
         self._own_seconds += time.perf_counter() - start
         return StepResult(
