@@ -68,15 +68,16 @@ class Board:
     def __init__(self, store: Store, size: int) -> None:
         self._store = store
         self._keys = [f"beat/{rank}" for rank in range(size)]
+        self._gone: RuntimeError | None = None
         self.known: dict[int, Beat] = {}
         """The last beats that were read, for when there is no answer any more."""
         self.is_said = False
-        """Whether some rank was heard to have said why the run ends."""
+        """Whether it is known that some rank says why the run ends."""
 
     def put(self, rank: int, beat: Beat) -> None:
         """Put up the beat of a rank."""
         text = json.dumps(asdict(beat))
-        within(_ANSWER_SECONDS, lambda: self._store.set(self._keys[rank], text))
+        self._ask(lambda: self._store.set(self._keys[rank], text))
 
     def beats(self) -> dict[int, Beat]:
         """The last beat of every rank that has put up one."""
@@ -84,40 +85,55 @@ class Board:
 
     def beats_of(self, ranks: Sequence[int]) -> dict[int, Beat]:
         """The last beats of some ranks."""
-        return within(_ANSWER_SECONDS, lambda: self._read_beats(ranks))
+        return self._ask(lambda: self._read_beats(ranks))
 
     def put_notice(self, notice: Notice) -> None:
         """Put up the notice."""
         text = json.dumps(asdict(notice))
-        within(_ANSWER_SECONDS, lambda: self._store.set(_NOTICE, text))
+        self._ask(lambda: self._store.set(_NOTICE, text))
 
     def notice(self) -> Notice:
         """The last notice."""
-        found = within(_ANSWER_SECONDS, self._read_notice)
+        found = self._ask(self._read_notice)
         return Notice(**{**found, "hung": tuple(found.get("hung", ()))})
 
     def listen_for_end(self) -> None:
         """Look whether the reason why the run ends has been said, and confirm that."""
-        if not self.is_said and within(_ANSWER_SECONDS, lambda: self._store.check([_SAID])):
+        if not self.is_said and self._ask(lambda: self._store.check([_SAID])):
             self.is_said = True
-            within(_ANSWER_SECONDS, lambda: self._store.add(_CONFIRMED, 1))
+            self._ask(lambda: self._store.add(_CONFIRMED, 1))
 
     def take_the_word(self) -> bool:
         """Whether this rank is the first that wants to say why the run ends."""
-        return within(_ANSWER_SECONDS, lambda: self._store.add(_SAID, 1)) == 1
+        is_first = self._ask(lambda: self._store.add(_SAID, 1)) == 1
+        self.is_said = self.is_said or is_first
+        return is_first
 
     def n_confirmed(self) -> int:
         """How many ranks have heard that the reason is said."""
-        return within(_ANSWER_SECONDS, lambda: self._store.add(_CONFIRMED, 0))
+        return self._ask(lambda: self._store.add(_CONFIRMED, 0))
 
     def tell_shown(self, rank: int) -> None:
         """Say that a rank has shown where it is."""
-        within(_ANSWER_SECONDS, lambda: self._store.set(f"shown/{rank}", ""))
+        self._ask(lambda: self._store.set(f"shown/{rank}", ""))
 
     def have_shown(self, ranks: Iterable[int]) -> bool:
         """Whether these ranks have."""
         keys = [f"shown/{rank}" for rank in ranks]
-        return within(_ANSWER_SECONDS, lambda: not keys or self._store.check(keys))
+        return self._ask(lambda: not keys or self._store.check(keys))
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """What the store answers; once it has gone it is not asked again.
+
+        torch writes a warning of many lines for each call on a connection that is broken.
+        """
+        if self._gone is not None:
+            raise self._gone
+        try:
+            return within(_ANSWER_SECONDS, question)
+        except RuntimeError as error:
+            self._gone = error
+            raise
 
     def _read_beats(self, ranks: Sequence[int]) -> dict[int, Beat]:
         if not self._store.check([self._keys[rank] for rank in ranks]):  # some are not here yet

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from gfm_pretrain.beats import NO_ANSWER, Beat, Board, Notice, own_place
 from gfm_pretrain.process import World
@@ -26,8 +26,8 @@ from gfm_pretrain.verdict import (
     patience,
 )
 
-_END_SECONDS = 10.0
-"""How long a rank that hangs waits for what rank 0 says."""
+_END_SECONDS = 15.0
+"""How long a rank has to end by itself once the reason why the run ends has been said."""
 _STUCK_SECONDS = 7.0
 """Least time that this thread may be kept from running; waiting for the store takes five."""
 _SHOW_SECONDS = 5.0
@@ -101,6 +101,8 @@ class Watchdog:
             except NO_ANSWER:
                 pass  # whoever serves the store is not heard of, and that is looked at here:
             self._look()
+            if self.board.is_said:
+                self._end_if_stuck()
         faulthandler.cancel_dump_traceback_later()
 
     def beat(self) -> None:
@@ -133,7 +135,7 @@ class Watchdog:
         else:
             self._hear(self.board.beats_of([0]))
             self._obey(self.board.notice())
-            self.board.listen_for_end()
+        self.board.listen_for_end()
 
     def _obey(self, notice: Notice) -> None:
         if notice.stop is not None and not self.world.stop:
@@ -178,7 +180,7 @@ class Watchdog:
             return
 
     def _show(self) -> None:
-        """Write the stack of the main thread; then there is nothing more to do for this rank."""
+        """Write the stack of the main thread."""
         faulthandler.cancel_dump_traceback_later()
         identity = threading.main_thread().ident
         frame = sys._current_frames().get(identity or 0)
@@ -187,17 +189,15 @@ class Watchdog:
         sys.stderr.write(f"Where {rank} is (most recent call last):\n{stack}")
         sys.stderr.flush()
         self.board.tell_shown(self.world.rank)
-        if self.world.rank > 0:
-            self._wait_for_end()
-            os._exit(1)
 
-    def _wait_for_end(self) -> None:
-        """Until rank 0 has said why the run ends; signal handlers of a rank that hangs hang, too."""
-        end = time.monotonic() + _END_SECONDS
-        with suppress(*NO_ANSWER):
-            while not self.board.is_said and time.monotonic() < end:
-                time.sleep(0.1)
-                self.board.listen_for_end()
+    def _end_if_stuck(self) -> None:
+        """Another rank has said why the run ends, but the main thread may wait for ever.
+
+        It may hang, or wait for a message of a rank that hangs; signals then do nothing.
+        """
+        faulthandler.cancel_dump_traceback_later()
+        if not self.over.wait(_END_SECONDS):
+            os._exit(1)
 
     def _show_if_stuck(self, beat: Beat) -> None:
         """If this thread is kept from running, because some code never yields, show the stacks."""

@@ -238,6 +238,7 @@ SCENARIOS: dict[str, list[Run]] = {
     "raise: memory": [Run(faults={1: in_forward(raised(MemoryError("no memory left")))})],
     "raise: thread": [Run(faults={1: in_forward(raised_in_thread)})],
     "raise: validation": [Run(faults={1: in_validation(raised(ValueError("a wrong label")))})],
+    "raise: snapshot": [Run(faults={0: in_snapshot("flush", raised(BOOM))})],
     "hang: deadlock": [Run(faults={1: in_forward(deadlocked)}, overrides=(HANG,), **THREE)],
     "hang: deadlock of rank 0": [Run(faults={0: in_forward(deadlocked)}, overrides=(HANG,))],
     "hang: stop": [Run(faults={1: in_forward(stopped)}, overrides=(HANG,), stopped=1, **THREE)],
@@ -246,7 +247,6 @@ SCENARIOS: dict[str, list[Run]] = {
     ],
     "hang: deaf": [Run(faults={1: in_forward(deaf)}, overrides=(HANG,), stopped=1)],
     "hang: each other": [Run(faults={1: after_steps(wait_for_nobody)}, overrides=(HANG,))],
-    "hang: never came": [Run(faults={}, n_ranks=3, absent=(1,))],
     "slow": [
         Run(
             faults={
