@@ -87,6 +87,11 @@ class Board:
         """The last beats of some ranks."""
         return self._ask(lambda: self._read_beats(ranks))
 
+    def first_beat_of(self, rank: int) -> Beat:
+        """The beat of a rank, once there is one."""
+        self._ask(lambda: self._store.wait([self._keys[rank]]))
+        return self.beats_of([rank])[rank]
+
     def put_notice(self, notice: Notice) -> None:
         """Put up the notice."""
         text = json.dumps(asdict(notice))

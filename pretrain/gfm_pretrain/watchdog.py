@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from gfm_pretrain.beats import NO_ANSWER, Beat, Board, Notice, own_place
 from gfm_pretrain.process import World
@@ -56,7 +56,7 @@ def watching(
         return
     dog = Watchdog(world, board, end, hang_seconds=hang_seconds)
     thread = threading.Thread(target=dog.watch, daemon=True, name="watchdog")
-    dog.beat()
+    dog.begin()
     thread.start()
     yield
     dog.over.set()
@@ -90,6 +90,12 @@ class Watchdog:
         self._place = own_place()
         self._shown = False
         self._sightings: dict[int, Sighting] = {}
+
+    def begin(self) -> None:
+        """Beat once, and get to know rank 0, which may be the first to be lost."""
+        with suppress(*NO_ANSWER):
+            self.beat()
+            self._hear({0: self.board.first_beat_of(0)})
 
     def watch(self) -> None:
         """Beat and look until `over` is set."""

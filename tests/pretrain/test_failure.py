@@ -24,6 +24,8 @@ JOBS: dict[str, tuple[str, dict[str, Any]]] = {
     "exit_3, torchrun": ("exit_3", TWO_BY_TORCHRUN),
     "kill_9, torchrun": ("kill_9", TWO_BY_TORCHRUN),
     "vanish, torchrun": ("vanish", TWO_BY_TORCHRUN),
+    "stop": ("stop", {"n_ranks": 3}),
+    "stop, torchrun": ("stop", TWO_BY_TORCHRUN),
     "wrong mpiexec, rank 0": ("collectives", {"launcher": "alone"}),
     "wrong mpiexec, rank 1": ("collectives", {"launcher": "alone"}),
     "no mpi4py": ("collectives", {"n_ranks": 2}),
@@ -131,8 +133,18 @@ def test_a_killed_rank_ends_all_and_the_launcher_says_so(output_of, job, noted):
 def test_a_rank_that_leaves_without_a_word_is_missed(output_of):
     status, output = output_of("vanish, torchrun")
     assert status != 0
-    assert output.count("gfm-pretrain: error on rank 0 of 2: lost contact with another rank (") == 1
+    assert output.count("gfm-pretrain: error: lost rank 1 of 2 (host ") == 1
     assert output.count("gfm-pretrain: error") == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("job", "n_ranks"), [("stop", 3), ("stop, torchrun", 2)])
+def test_a_stopped_rank_0_which_serves_mpis_store_is_named_by_the_others(output_of, job, n_ranks):
+    status, output = output_of(job)
+    assert status != 0
+    said = f"gfm-pretrain: error: rank 0 of {n_ranks} (host "
+    assert output.count(said) == output.count("gfm-pretrain: error") == 1
+    assert output.count(" does not answer: nothing was heard of it for ") == 1
 
 
 @pytest.mark.mpi

@@ -7,7 +7,6 @@ its exit status, for each of the scenario's runs one after the other.
 """
 
 import ctypes
-import functools
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def killed() -> None:
 
 
 def killed_after(seconds: float) -> None:
+    """From then on, wherever the rank is by then."""
     timer = threading.Timer(seconds, killed)
     timer.daemon = True
     timer.start()
@@ -113,7 +114,7 @@ def before(owner: Any, name: str, fault: Fault, *, nth: int = 1) -> Fault:
         original = getattr(owner, name)
         calls = []
 
-        @functools.wraps(original)
+        @wraps(original)
         def trapped(*args: Any, **kwargs: Any) -> Any:
             calls.append(None)
             if len(calls) == nth:
@@ -227,10 +228,10 @@ SCENARIOS: dict[str, list[Run]] = {
     "kill: end of a snapshot": then_continued({0: in_snapshot("publish_folder", killed)}),
     **{
         f"kill: {seconds} s": [
-            *(Run(faults={n % 2: lambda s=seconds: killed_after(s)}) for n in range(2)),
+            *(Run(faults={n: in_set_up(partial(killed_after, seconds))}) for n in range(2)),
             WITHOUT_FAULT,
         ]
-        for seconds in (0.8, 1.7)
+        for seconds in (0.3, 0.9)
     },
     "kill: one of three": [Run(faults={1: in_forward(killed)}, **THREE)],
     "raise: forward": [Run(faults={1: in_forward(raised(BOOM))})],

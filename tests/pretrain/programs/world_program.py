@@ -70,6 +70,15 @@ def raise_in_thread() -> None:
     time.sleep(1000)
 
 
+def stop_rank_0(world: World) -> None:
+    """The others wait for it in what counts as training."""
+    world.pulse.stepped(1)
+    barrier(world)
+    if world.rank == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    barrier(world)
+
+
 def raise_differently(world: World) -> None:
     raise ValueError(f"the same mistake, found by {'all' if world.rank else 'rank 0'}")
 
@@ -87,6 +96,7 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
     "exit_0": lambda world: sys.exit(0),
     "vanish": lambda world: others_wait(world, lambda: os._exit(0)),
     "kill_9": lambda world: others_wait(world, lambda: os.kill(os.getpid(), signal.SIGKILL)),
+    "stop": stop_rank_0,
     "differently": raise_differently,
     "everywhere": raise_everywhere,
     "interrupted": lambda world: signal.raise_signal(signal.SIGINT),
@@ -95,7 +105,9 @@ SCENARIOS: dict[str, Callable[[World], object]] = {
 
 def main() -> int:
     scenario, device = SCENARIOS[sys.argv[1]], (sys.argv[2:] or ["cpu"])[0]
-    return run_main(scenario, program="gfm-pretrain", device=device, timeout_seconds=60)
+    return run_main(
+        scenario, program="gfm-pretrain", device=device, timeout_seconds=60, hang_seconds=10
+    )
 
 
 if __name__ == "__main__":
