@@ -1,4 +1,4 @@
-"""The command `gfm`: import data, plan a run, publish a checkpoint, get one, look into it."""
+"""The command `gfm`: import data, plan and watch runs, publish, get and look into checkpoints."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from gfm_pretrain.command_line import parse_once
 from gfmcalc.command_line import with_dashes
 from gfmcalc.data_cli import add_data
 from gfmcalc.plan_cli import add_plan
+from gfmcalc.watch_cli import add_watch
 
 FORMS = "a run folder, a checkpoint folder, or org/name[@revision] on the Hugging Face hub"
 
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_data(commands)
     add_plan(commands)
+    add_watch(commands)
     _add_publish(commands)
     _add_pull(commands)
     _add_info(commands)

@@ -22,12 +22,13 @@ class Dashboard:
     """Progress, a row for each head, and some lines of numbers.
 
     It takes the width there is when it is drawn, and with `fit_height` no more lines than the
-    terminal has.
+    terminal has, of which `used` are taken already.
     """
 
-    def __init__(self, state: RunState, *, fit_height: bool) -> None:
+    def __init__(self, state: RunState, *, fit_height: bool, used: int = 0) -> None:
         self.state = state
         self.fit_height = fit_height
+        self.used = used
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -39,7 +40,7 @@ class Dashboard:
         most = None
         if self.fit_height:
             # Beside the rows of heads there are progress, the header, and the line of the cursor.
-            used = 3 + len(console.render_lines(below, options, pad=False))
+            used = self.used + 3 + len(console.render_lines(below, options, pad=False))
             most = max(2, options.size.height - used)
         yield self._progress(options.max_width)
         yield self._table(options.max_width, most)

@@ -7,6 +7,8 @@ from typing import Any
 LOSS_STEPS = 50
 """Steps of a head that the loss shown is the mean of."""
 EVALUATIONS = ("before", "valid", "test")
+ENDS = ("finished", "stopped", "failed")
+"""Events after which a process does no more."""
 
 
 class RunState:
@@ -23,8 +25,12 @@ class RunState:
         """Of each head, from its last evaluation."""
         self.judged: tuple[str, int] | None = None
         """Kind and step of the last evaluation."""
-        self.events: deque[Mapping[str, Any]] = deque(maxlen=100)
-        """The last `event` records."""
+        self.starts: list[int] = []
+        """Steps that the run began or was continued at."""
+        self.ended: Mapping[str, Any] | None = None
+        """The event that the run ended with; None while nothing says that it did."""
+        self.snapshot: int | None = None
+        """Step of the last snapshot."""
         self.step = 0
         """Of the last record."""
         self.n_skipped = 0
@@ -37,13 +43,14 @@ class RunState:
         kind = record["kind"]
         self.step = record["step"]
         if kind == "run":
-            self.run = record
+            self.run, self.ended = record, None
+            self.starts.append(record["step"])
         elif kind == "train":
             self._add_step(record)
         elif kind == "rates":
             self.rates = record
         elif kind == "event":
-            self.events.append(record)
+            self._add_event(record)
         elif kind in EVALUATIONS:
             self.judged = (kind, record["step"])
             self.errors |= record["heads"]
@@ -66,6 +73,12 @@ class RunState:
     def loss_of(self, head: str) -> float | None:
         """Mean over the last steps that had structures of the head."""
         return _mean(self._losses.get(head, ()))
+
+    def _add_event(self, record: Mapping[str, Any]) -> None:
+        if record["event"] in ENDS:
+            self.ended = record
+        elif record["event"] == "snapshot":
+            self.snapshot = record["step"]
 
     def _add_step(self, record: Mapping[str, Any]) -> None:
         self.train = record

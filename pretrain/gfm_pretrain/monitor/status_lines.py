@@ -24,15 +24,15 @@ def speed_line(state: RunState) -> str:
     if not rates:
         return ""
     steps = rates["window"]["steps"] / rates["window"]["seconds"]
-    return ", ".join(
-        (
-            f"{number(rates['per_second']['atoms'])} atoms/s",
-            f"{number(rates['per_second']['edges'])} edges/s",
-            f"{number(steps)} steps/s",
-            f"balance {rates['balance']:.2f}",
-            f"sent {size(rates['bytes_per_step'])}/step",
-        )
-    )
+    facts = [
+        f"{number(rates['per_second']['atoms'])} atoms/s",
+        f"{number(rates['per_second']['edges'])} edges/s",
+        f"{number(steps)} steps/s",
+    ]
+    if state.run["ranks"] > 1:
+        facts.append(f"balance {rates['balance']:.2f}")
+        facts.append(f"{size(rates['bytes_per_step'])} sent per step and rank")
+    return ", ".join(facts)
 
 
 def time_line(state: RunState) -> str:
@@ -46,7 +46,7 @@ def time_line(state: RunState) -> str:
     ]
     paused = rates["window"]["paused"]
     if paused >= 0.005:
-        parts.append(f"and {percent(paused)} of all in pauses")
+        parts.append(f"besides {percent(paused)} paused")
     return f"time: {', '.join(parts)}"
 
 
