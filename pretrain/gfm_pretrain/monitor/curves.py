@@ -10,6 +10,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from gfm_pretrain.monitor.state import LOSS_STEPS
 from gfm_pretrain.plan.ownership_picture import head_colours
@@ -21,6 +22,7 @@ ERRORS = {
 }
 MARKERS = {"before": "s", "valid": "o", "test": "*"}
 """Of errors, by the evaluation they are from."""
+MARKER_NAMES = ("before training", "validation", "test")
 SETTINGS: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
@@ -55,7 +57,7 @@ class Curves:
         if kind == "run":
             self.heads = list(record["heads"])
             self.starts.append(step)
-        elif kind == "train" and not record["skipped"]:
+        elif kind == "train" and not record.get("skipped"):
             for head, loss in record["losses"].items():
                 _append(self.losses, head, step, loss)
         elif kind in MARKERS:
@@ -84,12 +86,17 @@ def plot_curves(curves: Curves, path: Path, *, title: str) -> None:
             for start in curves.starts[1:]:
                 panel.axvline(start, color="black", lw=0.8, ls=":")
         axes[-1].set_xlabel("step")
-        figure.legend(
-            handles=[Line2D([], [], color=colours[h], label=h) for h in curves.heads],
-            loc="outside right upper",
-            frameon=False,
-        )
+        figure.legend(handles=_legend(colours), loc="outside right upper", frameon=False)
         figure.savefig(path, dpi=130)
+
+
+def _legend(colours: Mapping[str, Any]) -> list[Line2D]:
+    heads = [Line2D([], [], color=colour, label=head) for head, colour in colours.items()]
+    kinds = [
+        Line2D([], [], color="grey", marker=marker, ls="-" if kind == "valid" else "", label=name)
+        for (kind, marker), name in zip(MARKERS.items(), MARKER_NAMES, strict=True)
+    ]
+    return [*heads, *kinds]
 
 
 def running_mean(values: Float[np.ndarray, " steps"], width: int) -> Float[np.ndarray, " steps"]:
@@ -102,10 +109,10 @@ def running_mean(values: Float[np.ndarray, " steps"], width: int) -> Float[np.nd
 
 def _draw_losses(axes: Axes, curves: Curves, colours: Mapping[str, Any]) -> None:
     for head, (steps, losses) in curves.losses.items():
-        axes.plot(steps, losses, color=colours[head], lw=0.5, alpha=0.25)
+        axes.plot(steps, losses, color=colours[head], lw=0.5, alpha=0.35)
         smooth = running_mean(np.array(losses), LOSS_STEPS)
         axes.plot(steps, smooth, color=colours[head], lw=1.4)
-    axes.set(yscale="log", ylabel=f"loss, and mean of {LOSS_STEPS} steps")
+    _scale(axes, f"loss, and mean of {LOSS_STEPS} steps")
 
 
 def _draw_errors(axes: Axes, curves: Curves, key: str, colours: Mapping[str, Any]) -> None:
@@ -117,7 +124,14 @@ def _draw_errors(axes: Axes, curves: Curves, key: str, colours: Mapping[str, Any
             axes.plot(
                 steps, errors, line, marker=MARKERS[kind], ms=size, color=colours[head], lw=1.2
             )
-    axes.set(yscale="log", ylabel=ERRORS[key])
+    _scale(axes, ERRORS[key])
+
+
+def _scale(axes: Axes, label: str) -> None:
+    """Logarithmic, with plain numbers beside it."""
+    axes.set(yscale="log", ylabel=label)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
 
 
 def _append(

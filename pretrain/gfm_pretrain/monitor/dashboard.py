@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gfm_pretrain.monitor.head_table import ALL, Column, columns_for, rows_for
+from gfm_pretrain.monitor.head_table import ALL, Column, fill
 from gfm_pretrain.monitor.state import RunState
 from gfm_pretrain.monitor.status_lines import judged_line, model_line, speed_line, time_line
 from gfm_pretrain.monitor.wording import duration, percent
@@ -16,6 +16,8 @@ GAP = 2
 """Spaces between columns."""
 MOST_NAME, LEAST_NAME = 24, 8
 """Width of the names of heads: at most, and at least before columns are left out."""
+FEWEST_ROWS = 3
+"""Of the table, before lines below it are left out."""
 
 
 class Dashboard:
@@ -34,17 +36,17 @@ class Dashboard:
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         """Draw it."""
-        state = self.state
-        lines = (judged_line(state), speed_line(state), time_line(state), model_line(state))
-        below = Group(*(Text(line, style="dim") for line in lines if line))
-        most = None
+        below, most = self._below(), None
         if self.fit_height:
-            # Beside the rows of heads there are progress, the header, and the line of the cursor.
-            used = self.used + 3 + len(console.render_lines(below, options, pad=False))
-            most = max(2, options.size.height - used)
+            below, most = _fitted(below, console, options, height=options.size.height - self.used)
         yield self._progress(options.max_width)
         yield self._table(options.max_width, most)
-        yield below
+        yield Group(*(Text(line, style="dim") for line in below))
+
+    def _below(self) -> list[str]:
+        state = self.state
+        lines = (judged_line(state), speed_line(state), time_line(state), model_line(state))
+        return [line for line in lines if line]
 
     def _progress(self, width: int) -> RenderableType:
         state = self.state
@@ -61,31 +63,38 @@ class Dashboard:
         return line
 
     def _table(self, width: int, most: int | None) -> Table:
-        columns = columns_for(self.state)
-        rows = rows_for(self.state, columns, most=most)
-        names = max(len("head"), *(len(row[0]) for row in rows), 0) if rows else LEAST_NAME
-        names = min(names, MOST_NAME)
-        kept = _that_fit(columns, rows, width - min(names, LEAST_NAME))
-        taken = sum(_width(column, rows, columns) + GAP for column in kept)
+        names, columns = fill(self.state, most=most)
+        longest = min(MOST_NAME, max(map(len, ("head", *names))))
+        columns = _that_fit(columns, width - min(longest, LEAST_NAME))
+        left = width - sum(column.width + GAP for column in columns)
         table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-        table.add_column("head", no_wrap=True, overflow="ellipsis", max_width=max(1, width - taken))
-        for column in kept:
+        table.add_column("head", no_wrap=True, overflow="ellipsis", max_width=max(1, left))
+        for column in columns:
             table.add_column(column.title, justify="right", no_wrap=True)
-        for name, *cells in rows:
-            shown = [cell for cell, column in zip(cells, columns, strict=True) if column in kept]
-            table.add_row(Text(name), *shown, style="bold" if name == ALL else None)
+        for place, name in enumerate(names):
+            cells = (column.cells[place] for column in columns)
+            table.add_row(Text(name), *cells, style="bold" if name == ALL else None)
         return table
 
 
-def _that_fit(
-    columns: Sequence[Column], rows: Sequence[tuple[str, ...]], width: int
-) -> list[Column]:
+def _that_fit(columns: Sequence[Column], width: int) -> list[Column]:
     kept = list(columns)
-    while kept and sum(_width(column, rows, columns) + GAP for column in kept) > width:
+    while kept and sum(column.width + GAP for column in kept) > width:
         kept.remove(min(kept, key=lambda column: column.spared))
     return kept
 
 
-def _width(column: Column, rows: Sequence[tuple[str, ...]], columns: Sequence[Column]) -> int:
-    place = 1 + columns.index(column)
-    return max(len(column.title), *(len(row[place]) for row in rows)) if rows else len(column.title)
+def _fitted(
+    lines: Sequence[str], console: Console, options: ConsoleOptions, *, height: int
+) -> tuple[list[str], int]:
+    """The first of the lines, such that some heads have room above, and rows there are for heads.
+
+    Besides there are progress, the header of the table, and the line of the cursor.
+    """
+    kept = list(lines)
+    while True:
+        taken = sum(len(console.render_lines(Text(line), options)) for line in kept)
+        rows = height - 3 - taken
+        if rows >= FEWEST_ROWS or not kept:
+            return kept, max(rows, FEWEST_ROWS)
+        kept.pop()

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,7 +90,8 @@ class MetricsFile:
             while data:
                 data = data[self._file.write(data) or 0 :]
         except OSError:
-            os.ftruncate(self._file.fileno(), start)
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), start)
             raise
 
     def _fail(self, error: OSError, step: int) -> None:

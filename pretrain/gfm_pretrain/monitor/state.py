@@ -82,7 +82,7 @@ class RunState:
 
     def _add_step(self, record: Mapping[str, Any]) -> None:
         self.train = record
-        if record["skipped"]:
+        if record.get("skipped"):
             self.n_skipped += 1
             return
         for head, loss in record["losses"].items():

@@ -9,6 +9,9 @@ import wandb
 from gfm_pretrain.monitor.options import WandbOptions
 from gfm_pretrain.monitor.scalars import scalars
 
+LOGIN_SECONDS = 60.0
+"""That someone at a terminal has to log in while all ranks wait."""
+
 
 class WandbSink:
     """One run there for a run here, continued under the same identity when this one is.
@@ -38,11 +41,11 @@ class WandbSink:
                 mode=options.mode,
                 dir=run,
                 config=dict(settings),
-                settings=wandb.Settings(silent=True, console="off"),
+                settings=wandb.Settings(silent=True, console="off", login_timeout=LOGIN_SECONDS),
             )
         except wandb.Error as error:
             raise ValueError(
-                f"monitor.wandb: {error}; log in with `wandb login`, or choose "
+                f"monitor.wandb: {str(error).rstrip('.')}; log in with `wandb login`, or choose "
                 "monitor.wandb.mode=offline"
             ) from error
         self._run.define_metric("step")
