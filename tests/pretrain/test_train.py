@@ -15,14 +15,16 @@ from gfm_pretrain.cli import main
 from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.trainer import Trainer
 from launch import BIN, launch
-from tiny_run import LEVELS, write_run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_run import BATCH_SIZES, LEVELS, N_TRAIN, write_run
 
 COMMAND = BIN / "gfm-pretrain"
 WEIGHTS = ("backbone.safetensors", *(f"heads/{name}.safetensors" for name in LEVELS))
 ABSURD_RATE = "training.learning_rate=1e200"
 TWO_RANKS: dict[str, Any] = {"n_ranks": 2, "timeout_seconds": 300}
+ELSEWHERE = ("monitor.tensorboard=true", "monitor.wandb={project: tiny, mode: offline}")
 JOBS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
-    "mpiexec": ((), TWO_RANKS),
+    "mpiexec": (ELSEWHERE, TWO_RANKS),
     "torchrun": ((), {**TWO_RANKS, "launcher": "torchrun"}),
     "unjudged": (("training.steps=1", "training.cost_of_atom=measure"), TWO_RANKS),
     "misspelt": (("training.learningrate=1",), TWO_RANKS),
@@ -143,6 +145,54 @@ def test_two_ranks_do_what_one_does(launcher, jobs, alone):
 
 
 @pytest.mark.mpi
+def test_rates_time_and_memory_are_told_of_all_ranks(jobs):
+    _, output, run = jobs("mpiexec")
+    (start,) = (line for line in lines_of(run) if line["kind"] == "run")
+    assert (start["ranks"], start["launcher"], start["device"]) == (2, "mpi", "cpu")
+    assert start["settings"]["training"]["clip_norm"] == 0.1
+    assert start["heads"]["mlearn"]["structures"] == 4
+    rates = [line for line in lines_of(run) if line["kind"] == "rates"][-1]
+    per_second = rates["window"]["steps"] / rates["window"]["seconds"]
+    for name in LEVELS:
+        of_head = rates["heads"][name]
+        assert of_head["structures"] == pytest.approx(BATCH_SIZES[name] * per_second)
+        assert of_head["edges"] > of_head["atoms"] > of_head["structures"]
+        assert of_head["epochs"] == pytest.approx(6 * BATCH_SIZES[name] / N_TRAIN[name])
+    assert rates["per_second"]["structures"] == pytest.approx(12 * per_second)
+    assert sum(rates["time_mean"].values()) == pytest.approx(1.0)
+    for activity, mean in rates["time_mean"].items():
+        assert rates["time_max"][activity]["part"] >= 0.98 * mean - 0.02
+        assert rates["time_max"][activity]["rank"] in (0, 1)
+    assert all(rates["time_mean"][name] > 0 for name in ("data", "forward", "backward", "update"))
+    assert 5e7 < rates["memory_max"]["resident"]["bytes"] < 1e11
+    assert 0 < rates["balance"] <= 1
+    assert rates["bytes_per_step"] > 0
+    assert rates["seconds_left"] == 0.0
+    events = [line["event"] for line in lines_of(run) if line["kind"] == "event"]
+    assert events == ["snapshot", "snapshot", "finished"]
+    assert "step 6/6, 0:00 left, " in output
+
+
+@pytest.mark.mpi
+def test_a_run_is_followed_elsewhere_too(jobs):
+    _, output, run = jobs("mpiexec")
+    accumulator = EventAccumulator(str(run / "tensorboard"))
+    accumulator.Reload()
+    shown = {event.step: event.value for event in accumulator.Scalars("train/losses/rmd17")}
+    losses = {r["step"]: r["losses"]["rmd17"] for r in lines_of(run) if r["kind"] == "train"}
+    assert shown == pytest.approx(losses, rel=1e-6)
+    assert "valid/mlearn/stress_mae" in accumulator.Tags()["scalars"]
+    (file,) = run.glob("wandb/offline-run-*/*.wandb")
+    start = next(line for line in lines_of(run) if line["kind"] == "run")
+    assert file.name == f"run-{start['id']}.wandb"
+    content = file.read_bytes()
+    for name in (b"train/losses/rmd17", b"rates/per_second/atoms", b"valid/mlearn/stress_mae"):
+        assert name in content
+    assert "wandb" not in output
+    assert "gets no more of this run" not in output
+
+
+@pytest.mark.mpi
 def test_the_cost_of_a_step_is_measured_and_kept(jobs):
     _, output, run = jobs("unjudged")
     kept = json.loads((run / "cost.json").read_text())
@@ -199,6 +249,10 @@ def test_an_interrupted_run_goes_on(interrupted, config_file, alone):
     assert "continuing from step 4 (" in finish(interrupted, config_file)
     assert weights_of(interrupted) == weights_of(alone)
     assert computed(interrupted) == computed(alone)
+    undone = (interrupted / "metrics-undone.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in undone if '"train"' in line] == [5]
+    starts = [line["step"] for line in lines_of(interrupted) if line["kind"] == "run"]
+    assert starts == [0, 4]
     before, judged = ("valid_before", "valid")
     for of_run in (interrupted, alone):
         heads = json.loads((of_run / "checkpoint" / "training.json").read_text())["heads"]

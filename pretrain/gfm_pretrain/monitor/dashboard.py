@@ -40,7 +40,7 @@ class Dashboard:
         if self.fit_height:
             below, most = _fitted(below, console, options, height=options.size.height - self.used)
         yield self._progress(options.max_width)
-        yield self._table(options.max_width, most)
+        yield from self._table(options.max_width, most)
         yield Group(*(Text(line, style="dim") for line in below))
 
     def _below(self) -> list[str]:
@@ -62,19 +62,23 @@ class Dashboard:
         )
         return line
 
-    def _table(self, width: int, most: int | None) -> Table:
+    def _table(self, width: int, most: int | None) -> Iterator[RenderableType]:
+        """Lines of text: a table of rich takes ten times as long to lay out."""
         names, columns = fill(self.state, most=most)
         longest = min(MOST_NAME, max(map(len, ("head", *names))))
         columns = _that_fit(columns, width - min(longest, LEAST_NAME))
         left = width - sum(column.width + GAP for column in columns)
-        table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-        table.add_column("head", no_wrap=True, overflow="ellipsis", max_width=max(1, left))
-        for column in columns:
-            table.add_column(column.title, justify="right", no_wrap=True)
-        for place, name in enumerate(names):
-            cells = (column.cells[place] for column in columns)
-            table.add_row(Text(name), *cells, style="bold" if name == ALL else None)
-        return table
+        rows = [("head", *(column.title for column in columns))]
+        rows += [(name, *(c.cells[place] for c in columns)) for place, name in enumerate(names)]
+        widths = [column.width + GAP for column in columns]
+        for name, *cells in rows:
+            right = "".join(cell.rjust(w) for cell, w in zip(cells, widths, strict=True))
+            line = _cut(name, min(longest, left)) + right
+            yield Text(line, style="bold" if name in ("head", ALL) else "", no_wrap=True)
+
+
+def _cut(name: str, width: int) -> str:
+    return name.ljust(width) if len(name) <= width else f"{name[: max(0, width - 1)]}…"
 
 
 def _that_fit(columns: Sequence[Column], width: int) -> list[Column]:

@@ -69,7 +69,7 @@ class Monitor:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         failed = error is not None and not _is_peaceful(error)
         if failed:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
             self.event("failed", self.state.step, reason=reason)
         for sink in self._sinks:
             sink.close(failed=failed)

@@ -13,7 +13,7 @@ from gfm_pretrain.monitor.dashboard import Dashboard
 from gfm_pretrain.monitor.state import RunState
 
 DRAWINGS_PER_SECOND = 2.0
-"""At most; one of 16 heads takes some milliseconds."""
+"""One of 16 heads takes 4 ms of the main thread's time."""
 
 
 class Terminal:
