@@ -81,11 +81,15 @@ class _View:
     def __rich_console__(self, console, options):
         from gfm_pretrain.monitor.dashboard import Dashboard
         from gfm_pretrain.monitor.overview import overview
+        from gfm_pretrain.snapshots.layout import snapshot_steps
         from rich.text import Text
 
         state = self.metrics.read()
         written = self.metrics.path.stat().st_mtime
-        text = Text(overview(state, self.run, last_written=written, now=time.time()))
+        snapshot = max(snapshot_steps(self.run), default=None)
+        text = Text(
+            overview(state, self.run, snapshot=snapshot, last_written=written, now=time.time())
+        )
         yield text
         if state.run:
             used = len(console.render_lines(text, options, pad=False))

@@ -79,8 +79,8 @@ def _begin(trainer: Trainer, run: RunFolder, monitor: Monitor) -> dict[str, Metr
         state = read_parts(snapshot.folder, continuation.parts(trainer.parts))
         trainer.restore(state, snapshot.facts)
         monitor.say(f"continuing from step {trainer.step} ({snapshot.folder})")
-    monitor.begin(trainer.step, seconds=trainer.seconds)
     deals, total = trainer.feed.deals, trainer.setup.total_steps
+    monitor.begin(trainer.step, seconds=trainer.seconds, deals=deals)
     monitor.say(f"what {total} steps are\n{mixture_table(trainer.setup, deals)}")
     known = {} if continuation is None else continuation.snapshot.facts["before"]
     if trainer.setup.summaries.keys() <= known.keys():

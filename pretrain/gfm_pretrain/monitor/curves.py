@@ -49,6 +49,7 @@ class Curves:
         self.losses: dict[str, tuple[list[int], list[float]]] = {}
         self.errors: dict[tuple[str, str, str], tuple[list[int], list[float]]] = {}
         """By kind of evaluation, error and head."""
+        self._begun: set[str] = set()
         for record in records:
             self._add(record)
 
@@ -62,6 +63,9 @@ class Curves:
                 _append(self.losses, head, step, loss)
         elif kind in MARKERS:
             for head, errors in record["heads"].items():
+                if kind == "before" and head in self._begun:
+                    continue  # it was there when others joined
+                self._begun.add(head)
                 for key in ERRORS.keys() & errors.keys():
                     _append(self.errors, (kind, key, head), step, 1e3 * errors[key])
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from gfm_pretrain.data.deal import Deal
 from gfm_pretrain.monitor.head_table import head_table
 from gfm_pretrain.monitor.largest import Largest, largest_over_ranks
 from gfm_pretrain.monitor.metrics_file import MetricsFile, Record
@@ -61,6 +62,7 @@ class Monitor:
         self._file = MetricsFile(run, complain=self.say)
         self._sinks: Sequence[Sink] = ()
         self._n_reports = 0
+        self._deals: Mapping[str, Deal] = {}
         self._begin_clocks(0.0)
 
     def __enter__(self) -> Self:
@@ -75,13 +77,19 @@ class Monitor:
             sink.close(failed=failed)
         self._file.close()
 
-    def begin(self, step: int, *, seconds: float) -> None:
-        """Take up the records of a run that has done `step` steps in `seconds` of training.
+    def begin(self, step: int, *, seconds: float, deals: Mapping[str, Deal]) -> None:
+        """Take up the records of a run that goes on from a step, or begins.
+
+        Args:
+            step: Steps that are done.
+            seconds: Of training that they took.
+            deals: How structures are dealt to the steps from here on.
 
         Raises:
             ValueError: Weights & Biases was asked for and refuses.
         """
         self._begin_clocks(seconds)
+        self._deals = deals
         if not self.speaks:
             return
         self._file.rewind(step, visit=self.state.add)
@@ -153,7 +161,7 @@ class Monitor:
         self._record(
             rates_record(
                 rates,
-                self.facts,
+                epochs={name: self._epochs(name, step) for name in self._deals},
                 step=step,
                 seconds=seconds,
                 seconds_left=self._seconds_left(rates, step, seconds),
@@ -175,6 +183,9 @@ class Monitor:
             left = min(left, max(0.0, 60 * self.facts.max_minutes - seconds))
         trained = seconds - self._first_clock
         return left * max(1.0, (time.monotonic() - self._first_wall) / max(trained, 1e-9))
+
+    def _epochs(self, head: str, step: int) -> float:
+        return self._deals[head].n_dealt(step) / self.facts.heads[head].structures
 
     def _tell(self) -> None:
         """A line to the log, and to what is not drawn on; now and then the table of heads."""

@@ -10,12 +10,15 @@ SILENCE = 120.0
 """Seconds without a line after which it is said that the run may not be running."""
 
 
-def overview(state: RunState, run: Path, *, last_written: float, now: float) -> str:
+def overview(
+    state: RunState, run: Path, *, snapshot: int | None, last_written: float, now: float
+) -> str:
     """What the run is, and whether it is running.
 
     Args:
         state: By its metrics.
         run: Its folder.
+        snapshot: Step of its last snapshot.
         last_written: When its metrics were last written, seconds since 1970.
         now: The same clock now.
     """
@@ -25,9 +28,9 @@ def overview(state: RunState, run: Path, *, last_written: float, now: float) -> 
     times = len(state.starts) - 1
     continued = f", continued {times} time{'s' if times > 1 else ''}" if times else ""
     ranks = f"{facts['ranks']} rank{'s' if facts['ranks'] > 1 else ''}"
-    snapshot = "no snapshot yet" if state.snapshot is None else f"snapshot at step {state.snapshot}"
+    saved = "no snapshot yet" if snapshot is None else f"snapshot at step {snapshot}"
     return (
-        f"{run}: {_status(state, now - last_written)}; {snapshot}\n"
+        f"{run}: {_status(state, now - last_written)}; {saved}\n"
         f"since {facts['time']} on {ranks} ({facts['launcher']}, {facts['device']}, "
         f"{facts['host']}){continued}"
     )

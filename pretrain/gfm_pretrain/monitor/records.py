@@ -16,7 +16,6 @@ import torch
 
 from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import to_mapping
-from gfm_pretrain.data.mixture import n_dealt
 from gfm_pretrain.monitor.largest import Largest
 from gfm_pretrain.monitor.rates import Rates
 from gfm_pretrain.process import World
@@ -132,8 +131,8 @@ def train_record(
 
 def rates_record(
     rates: Rates,
-    facts: RunFacts,
     *,
+    epochs: Mapping[str, float],
     step: int,
     seconds: float,
     seconds_left: float,
@@ -143,7 +142,7 @@ def rates_record(
 
     Args:
         rates: Over the last steps.
-        facts: Of the run.
+        epochs: How often the training set of each head was gone through.
         step: Steps that are done.
         seconds: Of training.
         seconds_left: On the wall.
@@ -161,8 +160,7 @@ def rates_record(
         "window": {"steps": rates.steps, "seconds": rates.seconds, "paused": rates.paused},
         "per_second": {unit: sum(head[unit] for head in rates.heads.values()) for unit in units},
         "heads": {
-            name: {**per_second, "epochs": epochs(facts.heads[name], step)}
-            for name, per_second in rates.heads.items()
+            name: {**per_second, "epochs": epochs[name]} for name, per_second in rates.heads.items()
         },
         "time_mean": dict(rates.time),
         "time_max": {
@@ -186,11 +184,6 @@ def evaluation_record(
 def event_record(event: str, step: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The line of something that happens now and then."""
     return {"kind": "event", "step": step, "time": now(), "event": event, **facts}
-
-
-def epochs(head: HeadFacts, step: int) -> float:
-    """How often the steps before `step` went through the head's training set."""
-    return n_dealt(step, head.per_step) / head.structures
 
 
 def now() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 LOSS_STEPS = 50
 """Steps of a head that the loss shown is the mean of."""
-EVALUATIONS = ("before", "valid", "test")
+JUDGED = ("valid", "test")
 ENDS = ("finished", "stopped", "failed")
 """Events after which a process does no more."""
 
@@ -29,8 +29,6 @@ class RunState:
         """Steps that the run began or was continued at."""
         self.ended: Mapping[str, Any] | None = None
         """The event that the run ended with; None while nothing says that it did."""
-        self.snapshot: int | None = None
-        """Step of the last snapshot."""
         self.step = 0
         """Of the last record."""
         self.n_skipped = 0
@@ -50,8 +48,11 @@ class RunState:
         elif kind == "rates":
             self.rates = record
         elif kind == "event":
-            self._add_event(record)
-        elif kind in EVALUATIONS:
+            self.ended = record if record["event"] in ENDS else self.ended
+        elif kind == "before":
+            self.judged = self.judged or (kind, record["step"])
+            self.errors = record["heads"] | self.errors  # heads may join a run that goes on
+        elif kind in JUDGED:
             self.judged = (kind, record["step"])
             self.errors |= record["heads"]
 
@@ -73,12 +74,6 @@ class RunState:
     def loss_of(self, head: str) -> float | None:
         """Mean over the last steps that had structures of the head."""
         return _mean(self._losses.get(head, ()))
-
-    def _add_event(self, record: Mapping[str, Any]) -> None:
-        if record["event"] in ENDS:
-            self.ended = record
-        elif record["event"] == "snapshot":
-            self.snapshot = record["step"]
 
     def _add_step(self, record: Mapping[str, Any]) -> None:
         self.train = record

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gfm_pretrain.data.deal import Deal, first_deals
 from gfm_pretrain.data.feed import Size
 from gfm_pretrain.monitor.largest import Largest
 from gfm_pretrain.monitor.metrics_file import METRICS_FILE, as_line
@@ -86,7 +87,7 @@ def made_up_records(
     records.append(
         rates_record(
             window.rates(),
-            facts,
+            epochs=dict.fromkeys(facts.heads, 4 * n_steps / 40),
             step=n_steps,
             seconds=0.1 * n_steps,
             seconds_left=4000.0,
@@ -107,3 +108,7 @@ def write_metrics(run: Path, records: Iterable[Mapping[str, Any]]) -> Path:
     run.mkdir(exist_ok=True)
     (run / METRICS_FILE).write_bytes(b"".join(map(as_line, records)))
     return run
+
+
+def made_up_deals(*heads: str) -> dict[str, Deal]:
+    return first_deals(dict.fromkeys(heads or ("a", "b"), Fraction(4)))

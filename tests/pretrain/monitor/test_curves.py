@@ -15,6 +15,7 @@ def records_of(*heads: str):
         {"kind": "valid", "step": 30, "heads": dict.fromkeys(heads, errors)},
         {"kind": "valid", "step": 60, "heads": {head: {"forces_mae": 0.001} for head in heads}},
         {**records[0], "step": 60},
+        {**records[1], "step": 60},
         nan,
         {"kind": "something new", "step": 61},
     ]

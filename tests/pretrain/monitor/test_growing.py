@@ -44,10 +44,10 @@ def test_a_folder_without_metrics_is_no_run(tmp_path):
         GrowingMetrics(tmp_path)
 
 
-def said_of(run, *records, silent: float = 0.0) -> str:
+def said_of(run, *records, silent: float = 0.0, snapshot: int | None = None) -> str:
     write_metrics(run, records)
     state = GrowingMetrics(run).read()
-    return overview(state, run, last_written=1000.0, now=1000.0 + silent)
+    return overview(state, run, snapshot=snapshot, last_written=1000.0, now=1000.0 + silent)
 
 
 def test_a_run_at_a_glance(tmp_path):
@@ -57,13 +57,12 @@ def test_a_run_at_a_glance(tmp_path):
     assert first == f"{tmp_path}: running, last line 0:07 ago; no snapshot yet"
     assert " on 4 ranks (single, cpu, " in second
     assert "1:00:00 ago; it may have been killed" in said_of(tmp_path, *records, silent=3600.0)
-    saved = event_record("snapshot", 3, {})
     failed = event_record("failed", 3, {"reason": "TrainingError: absurd"})
-    said = said_of(tmp_path, *records, saved, failed, silent=3600.0)
+    said = said_of(tmp_path, *records, failed, silent=3600.0, snapshot=3)
     assert f"{tmp_path}: failed at step 3, " in said
     assert said.splitlines()[0].endswith(": TrainingError: absurd; snapshot at step 3")
     again = {**records[0], "step": 3}
-    said = said_of(tmp_path, *records, saved, failed, again, silent=1.0)
+    said = said_of(tmp_path, *records, failed, again, silent=1.0)
     assert "running" in said
     assert said.endswith(", continued 1 time")
     finished = event_record("finished", 5, {"checkpoint": "x"})

@@ -6,7 +6,7 @@ import pytest
 from gfm_pretrain.monitor.monitor import Monitor
 from gfm_pretrain.monitor.options import MonitorOptions
 from gfm_pretrain.monitor.run_log import logging_to
-from made_up_run import SECONDS, made_up_facts, made_up_step, made_up_world
+from made_up_run import SECONDS, made_up_deals, made_up_facts, made_up_step, made_up_world
 
 
 def monitor_of(run: Path, *, rank: int = 0, facts=None, every_seconds: float = 15.0) -> Monitor:
@@ -38,7 +38,7 @@ def test_what_is_said_is_in_the_log_and_on_the_terminal(tmp_path, capfd):
 
 def test_other_ranks_say_nothing(tmp_path, capfd):
     with logging_to(tmp_path, speaks=False), monitor_of(tmp_path, rank=1) as monitor:
-        monitor.begin(0, seconds=0.0)
+        monitor.begin(0, seconds=0.0, deals=made_up_deals())
         with monitor.following():
             monitor.say("hello")
             monitor.evaluation("before", 0, {"a": {"forces_mae": 1.0}})
@@ -49,7 +49,7 @@ def test_other_ranks_say_nothing(tmp_path, capfd):
 
 def test_progress_tells_the_time_left_the_speed_and_the_losses(tmp_path, capfd):
     with monitor_of(tmp_path) as monitor:
-        monitor.begin(0, seconds=0.0)
+        monitor.begin(0, seconds=0.0, deals=made_up_deals())
         with monitor.following():
             do_step(monitor, 1, seconds=1000.0)
             do_step(monitor, 2, seconds=1001.0)
@@ -67,7 +67,7 @@ def kinds_in(run: Path) -> list[str]:
 def test_reports_come_often_at_first_and_then_in_their_time(tmp_path):
     facts = made_up_facts(total_steps=1000)
     with monitor_of(tmp_path, facts=facts, every_seconds=8.0) as monitor:
-        monitor.begin(100, seconds=50.0)
+        monitor.begin(100, seconds=50.0, deals=made_up_deals())
         for step in range(101, 141):
             do_step(monitor, step, seconds=50.0 + step - 100)
     reported = [line["step"] - 100 for line in lines_of(tmp_path) if line["kind"] == "rates"]
@@ -77,7 +77,7 @@ def test_reports_come_often_at_first_and_then_in_their_time(tmp_path):
 def test_the_lines_of_a_run(tmp_path):
     with monitor_of(tmp_path) as monitor:
         monitor.evaluation("before", 0, {})  # not recorded: the run has not begun
-        monitor.begin(0, seconds=0.0)
+        monitor.begin(0, seconds=0.0, deals=made_up_deals())
         monitor.evaluation("before", 0, {"a": {"forces_mae": 1.0}, "b": {}})
         do_step(monitor, 1, seconds=0.5)
         monitor.event("snapshot", 1)
@@ -110,7 +110,7 @@ def test_the_time_that_is_left_counts_pauses_and_the_limit(tmp_path, monkeypatch
     monkeypatch.setattr("gfm_pretrain.monitor.monitor.time.monotonic", lambda: wall[0])
     facts = made_up_facts(total_steps=1000, max_minutes=10.0)
     with monitor_of(tmp_path, facts=facts) as monitor:
-        monitor.begin(0, seconds=0.0)
+        monitor.begin(0, seconds=0.0, deals=made_up_deals())
         wall[0] += 500.0  # the errors before training are not part of it
         with monitor.following():
             wall[0] += 20.0
@@ -124,16 +124,16 @@ def test_the_time_that_is_left_counts_pauses_and_the_limit(tmp_path, monkeypatch
 
 def test_a_run_that_goes_on_knows_what_was(tmp_path):
     with monitor_of(tmp_path) as monitor:
-        monitor.begin(0, seconds=0.0)
+        monitor.begin(0, seconds=0.0, deals=made_up_deals())
         for step in (1, 2, 3):
             do_step(monitor, step, seconds=step)
         monitor.evaluation("valid", 3, {"a": {"forces_mae": 0.5}})
     with monitor_of(tmp_path) as monitor:
-        monitor.begin(3, seconds=3.0)
+        monitor.begin(3, seconds=3.0, deals=made_up_deals())
         assert monitor.state.errors["a"] == {"forces_mae": 0.5}
         assert monitor.state.loss_of("b") == 0.5
     with monitor_of(tmp_path) as monitor:
-        monitor.begin(1, seconds=1.0)
+        monitor.begin(1, seconds=1.0, deals=made_up_deals())
         do_step(monitor, 2, seconds=2.0)
     lines = lines_of(tmp_path)
     assert [line["step"] for line in lines if line["kind"] == "train"] == [1, 2]
@@ -153,7 +153,7 @@ def test_a_run_that_goes_on_knows_what_was(tmp_path):
 def test_how_a_run_ended_is_recorded(tmp_path, error, told):
     def run() -> None:
         with monitor_of(tmp_path) as monitor:
-            monitor.begin(0, seconds=0.0)
+            monitor.begin(0, seconds=0.0, deals=made_up_deals())
             do_step(monitor, 1, seconds=1.0)
             raise error
 
@@ -169,7 +169,7 @@ def test_the_table_of_heads_is_said_now_and_then(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("gfm_pretrain.monitor.monitor.LINES_PER_TABLE", 3)
     facts = made_up_facts(total_steps=100)
     with monitor_of(tmp_path, facts=facts, every_seconds=1.0) as monitor:
-        monitor.begin(0, seconds=0.0)
+        monitor.begin(0, seconds=0.0, deals=made_up_deals())
         for step in range(1, 7):
             do_step(monitor, step, seconds=step)
     said = capfd.readouterr().err

@@ -41,6 +41,10 @@ def test_it_is_said_where_errors_are_from():
     state.add({"kind": "valid", "step": 4, "heads": {"a": {"forces_mae": 0.2}}})
     assert judged_line(state) == "errors: mean absolute, validation at step 4"
     assert state.errors["a"] == {"forces_mae": 0.2}
+    joined = {"a": {"forces_mae": 9.0}, "new": {"forces_mae": 1.0}}
+    state.add({"kind": "before", "step": 4, "heads": joined})
+    assert judged_line(state).endswith("validation at step 4")
+    assert state.errors == {"a": {"forces_mae": 0.2}, "new": {"forces_mae": 1.0}}
 
 
 @pytest.mark.parametrize(
