@@ -19,6 +19,7 @@ FATES: tuple[tuple[str, str], ...] = (
     ("heads.*.batch_size", "mixture"),
     ("heads.*.weight", "loss"),
     ("heads.*", REFUSED),
+    ("precision", "precision"),
     ("mixture.epoch", FREE),
     ("mixture.*", "mixture"),
     ("loss.*", "loss"),

@@ -14,7 +14,7 @@ Metric = Literal[
     "stress_rmse",
     "none",
 ]
-Word = Literal["mixture", "loss", "optimizer", "heads"]
+Word = Literal["mixture", "loss", "optimizer", "precision", "heads"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,4 +64,5 @@ class ResumeOptions:
     accept: tuple[Word, ...] = ()
     """Changes of settings that make the rest of the run another one, and are meant: `mixture`
     (batch sizes), `loss` (its weights and those of heads), `optimizer` (learning rate, decay,
-    clipping, averaging, a frozen backbone), `heads` (a new head with the data of a removed one)."""
+    clipping, averaging, a frozen backbone), `precision`, `heads` (a new head with the data of one
+    that leaves)."""

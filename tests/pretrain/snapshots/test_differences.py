@@ -105,7 +105,7 @@ def options_of(cls: type, prefix: str = "") -> list[str]:
     hints = get_type_hints(cls)
     names = []
     for field in fields(cls):
-        inner = [t for t in (hints[field.name], *getattr(hints[field.name], "__args__", ()))]
+        inner = (hints[field.name], *getattr(hints[field.name], "__args__", ()))
         section = next((t for t in inner if is_dataclass(t) and isinstance(t, type)), None)
         if section is HeadOptions:
             names += options_of(HeadOptions, f"{prefix}heads.name.")
@@ -117,7 +117,7 @@ def options_of(cls: type, prefix: str = "") -> list[str]:
 
 
 MEANT_TO_BE_REFUSED = {
-    *("seed", "dtype", "precision"),
+    *("seed", "dtype"),
     *(f"heads.name.{name}" for name in ("valid_fraction", "width", "inherit")),
     *(f"heads.name.{name}" for name in ("energy_key", "forces_key", "stress_key")),
     "heads.name.reference_energies",
