@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gfm_pretrain.config import RunConfig
+from gfm_pretrain.cost import StepCost
 from gfm_pretrain.cost_record import record_cost, recorded_cost
 from gfm_pretrain.evaluate import Metrics
 from gfm_pretrain.monitor.monitor import Monitor
@@ -17,6 +18,7 @@ from gfm_pretrain.run_folder import RunFolder, open_run
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.skipped import stop_if_too_many, tell_skipped
 from gfm_pretrain.snapshots.archive import Archive
+from gfm_pretrain.snapshots.continuation import Continuation
 from gfm_pretrain.snapshots.read import read_parts
 from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.trainer import Trainer
@@ -40,7 +42,7 @@ def pretrain(config: RunConfig, world: World) -> Path:
         logging_to(run.path, speaks=world.rank == 0),
         noting_signals(world.stop),
     ):
-        recorded = recorded_cost(run.path, world)
+        recorded = _known_cost(run, world)
         setup = set_up(config, world, measured=recorded)
         trainer = Trainer(config, setup, world)
         if setup.measured is not None and setup.measured != recorded:
@@ -53,6 +55,12 @@ def pretrain(config: RunConfig, world: World) -> Path:
                 monitor.event("stopped", trainer.step)
                 monitor.say(_how_to_continue(trainer))
                 raise Stopped from None
+
+
+def _known_cost(run: RunFolder, world: World) -> StepCost | None:
+    """What the run dealt by so far: of its snapshot, which is verified, or of its record."""
+    kept = None if run.continuation is None else run.continuation.snapshot.facts.get("cost")
+    return recorded_cost(run.path, world) if kept is None else StepCost(**kept)
 
 
 def _run(trainer: Trainer, run: RunFolder, monitor: Monitor) -> Path:
@@ -82,13 +90,22 @@ def _begin(trainer: Trainer, run: RunFolder, monitor: Monitor) -> dict[str, Metr
     deals, total = trainer.feed.deals, trainer.setup.total_steps
     monitor.begin(trainer.step, seconds=trainer.seconds, deals=deals)
     monitor.say(f"what {total} steps are\n{mixture_table(trainer.setup, deals)}")
+    return _errors_before(trainer, continuation, monitor)
+
+
+def _errors_before(
+    trainer: Trainer, continuation: Continuation | None, monitor: Monitor
+) -> dict[str, Metrics]:
+    """Of heads that go on what is known of them; of those that join what they are now."""
+    heads = list(trainer.setup.summaries)
     known = {} if continuation is None else continuation.snapshot.facts["before"]
-    if trainer.setup.summaries.keys() <= known.keys():
-        return known
-    found = trainer.errors(_judged(trainer))
-    before = {name: known.get(name, found.get(name, {})) for name in trainer.setup.summaries}
-    monitor.evaluation("before", trainer.step, before)
-    return before
+    joining = [h for h in heads if continuation is None or h not in continuation.written_as]
+    if joining:
+        found = trainer.errors(_judged(trainer))
+        joined = {name: found[name] for name in joining if name in found}
+        monitor.evaluation("before", trainer.step, joined)
+        known = {**known, **joined}
+    return {name: known[name] for name in heads if name in known}
 
 
 def _train(trainer: Trainer, archive: Archive, monitor: Monitor) -> None:

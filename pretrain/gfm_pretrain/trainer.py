@@ -213,6 +213,7 @@ class Trainer:
             "seconds": self.seconds,
             "average_updates": self.average.num_updates,
             "n_ranks": self.world.size,
+            "cost": None if setup.measured is None else asdict(setup.measured),
             "config": to_mapping(self.config),
             "architecture": asdict(self.potential.backbone.config),
             "data": self._data_sums(),
