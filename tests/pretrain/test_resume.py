@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ PLACEMENTS = ("wrap-around", "whole-ranks")
 HEADS = ("rmd17", "mlearn", "qm22_formic_dimer")
 JOINS = "monbtaw"
 STOP, END = 2, 4
-TO_ROUNDING = 1e-12
+TO_ROUNDING = 1e-13
 """Relative to the largest number of a part, after two steps of Adam in float64."""
 
 Arrays = dict[str, np.ndarray]
@@ -89,7 +89,7 @@ def alone(folder) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-def several(folder, alone) -> Callable[[int], tuple[Path, dict[str, list[str]]]]:
+def several(folder, alone) -> Iterator[Callable[[int], tuple[Path, dict[str, list[str]]]]]:
     """Folder of the runs of some ranks, and what came of each; every number is launched once."""
     alone("stopped")
 
