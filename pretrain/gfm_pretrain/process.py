@@ -128,7 +128,8 @@ def all_reduce_max(world: World, tensor: Tensor) -> Tensor:
         `tensor` itself.
     """
     if world.size > 1:
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        with world.pulse.doing("a maximum over ranks", waits=True):
+            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return tensor
 
 

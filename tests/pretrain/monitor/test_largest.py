@@ -33,6 +33,19 @@ def test_a_number_finds_its_rank(monkeypatch):
     assert (found["b"].value, found["b"].rank) == (7, 0)
 
 
+def test_who_waits_for_the_largest_is_seen_to_wait(monkeypatch):
+    world, seen = made_up_world(size=2), []
+    monkeypatch.setattr(
+        "gfm_pretrain.process.dist.all_reduce",
+        lambda *_, **__: seen.append(world.pulse.activity),
+    )
+    largest_over_ranks(world, {"a": 1})
+    assert [(activity.name, activity.waits) for activity in seen] == [
+        ("a maximum over ranks", True)
+    ]
+    assert not world.pulse.activity.waits
+
+
 PEAK = """
 import sys
 from gfm_pretrain.monitor.peak_memory import peak_resident
