@@ -8,7 +8,8 @@ well. So the backbone is ours with 18.0 M parameters and the heads with 4.03 M, 
 those of five samples in data/, drawn in equal parts, and the cost is measured here for that model,
 on one thread, unless it is given. What has been published is quoted in one phrase with its source.
 
-Efficiency is relative to the fewest ranks of the same row, as is usual where it is published.
+Efficiency is structures per second and rank, over those of DDP on the fewest ranks of the same
+source, so that the four strategies can be compared with one another.
 """
 
 import argparse
@@ -175,9 +176,8 @@ def show_parameters(workload: Workload) -> None:
         strategy = STRATEGIES[name]
         n_shards = strategy.n_shards(1280, 8)
         owners = strategy.owners(workload, 1280)
-        held = {"n_ranks": 1280, "n_shards": n_shards}
-        parameters = parameters_held(workload, owners, **held)
-        n_bytes = state_bytes(workload, owners, **held)
+        parameters = parameters_held(workload, owners, n_ranks=1280, n_shards=n_shards)
+        n_bytes = state_bytes(workload, owners, n_ranks=1280, n_shards=n_shards)
         most = f"{parameters.max() / 1e6:.2f}"
         usual = f"{float(sorted(parameters)[len(parameters) // 2]) / 1e6:.2f}"
         mib = f"{n_bytes.max() / 2**20:.0f}"
@@ -211,9 +211,8 @@ def compare(
 
 
 def efficiency(scaling: Scaling, name: str, row: int) -> str:
-    """Structures per second and rank, over those of the same strategy on the fewest ranks."""
-    predictions = scaling.predictions[name]
-    return with_band([predictions[row].rate(c) / predictions[0].rate(c) for c in CASES], ".2f")
+    """Likely value, and the band of the machine."""
+    return with_band([scaling.efficiency(name, case)[row] for case in CASES], ".2f")
 
 
 if __name__ == "__main__":

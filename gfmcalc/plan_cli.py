@@ -16,7 +16,9 @@ from gfmcalc.job_script_cli import add_job_script, write_job_script
 if TYPE_CHECKING:
     from gfm_pretrain.config import RunConfig
     from gfm_pretrain.cost import StepCost
+    from gfm_pretrain.plan.machine import Machine
     from gfm_pretrain.plan.prediction import Question
+    from gfm_pretrain.plan.scaling import Scaling
     from gfm_pretrain.plan.workload import Workload
 
 PLAN = """\
@@ -70,23 +72,21 @@ def _plan(arguments: argparse.Namespace) -> int:
         sys.stdout.write(write_job_script(arguments))
         return 0
     with packages_for("gfm plan", extra="train"):
-        from gfm_pretrain.plan.step_cost import choose_cost, describe_cost
+        from gfm_pretrain.plan.machine import read_machine
         from gfm_pretrain.plan.workload import read_workload
 
-    cost, origin = choose_cost(config, given=arguments.cost, measure=arguments.measure)
-    if cost is not None:
-        _write(f"cost of a step: {describe_cost(cost)} ({origin})\n")
+    machine = None if arguments.machine is None else read_machine(arguments.machine)
+    cost = _cost(arguments, config)
     workload = read_workload(config, cost)
-    question = None
-    if arguments.machine is not None:
-        question = _question(arguments, config, workload, cost)
+    if machine is None or cost is None:
+        _show_placement(arguments, config, workload)
+        return 0
+    question = _question(arguments, config, workload, machine=machine, cost=cost)
     if arguments.scaling is not None:
-        assert question is not None
         _scale(arguments, workload, question)
     else:
         _show_placement(arguments, config, workload)
-        if question is not None:
-            _predict(arguments, workload, question)
+        _predict(arguments, workload, question)
     return 0
 
 
@@ -104,6 +104,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--json needs --machine: it holds predictions of times")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"--plot must end in .png, .svg or .pdf, got {arguments.plot}")
+    if arguments.batch is not None and not arguments.batch > 0:
+        raise ValueError(f"--batch must be positive, got {arguments.batch}")
     if not arguments.jitter >= 0:
         raise ValueError(f"--jitter must not be negative, got {arguments.jitter}")
 
@@ -120,32 +122,47 @@ def _show_placement(arguments: argparse.Namespace, config: RunConfig, workload: 
     from gfm_pretrain.plan.dealing import deal_steps
     from gfm_pretrain.plan.ownership import summary
 
-    method = config.training.placement
-    owners = workload.place(arguments.ranks, method=method)
-    steps = deal_steps(workload, owners, n_ranks=arguments.ranks, n_steps=arguments.steps)
-    _write(summary(workload, owners, steps, method=method))
+    n_ranks, method = arguments.ranks, config.training.placement
+    n_shards = 1
+    if config.training.reduction == "sharded":
+        n_shards = config.training.shard_ranks or n_ranks
+    owners = workload.place(n_ranks, method=method)
+    steps = deal_steps(workload, owners, n_ranks=n_ranks, n_steps=arguments.steps)
+    _write(summary(workload, owners, steps, method=method, n_shards=n_shards))
     if arguments.plot is not None:
         with packages_for("gfm plan --plot", extra="plots"):
             from gfm_pretrain.plan.ownership_picture import plot_ownership
 
-        title = f"{arguments.config}: {len(owners)} heads on {arguments.ranks} ranks, {method}"
+        title = f"{arguments.config}: {len(owners)} heads on {n_ranks} ranks, {method}"
         plot_ownership(owners, steps, arguments.plot, title=title)
         _write(f"\npicture: {arguments.plot}")
 
 
-def _question(
-    arguments: argparse.Namespace, config: RunConfig, workload: Workload, cost: StepCost | None
-) -> Question:
-    from gfm_pretrain.plan.machine import read_machine
-    from gfm_pretrain.plan.pass_profile import measure_pass
-    from gfm_pretrain.plan.prediction import Jitter, Question
+def _cost(arguments: argparse.Namespace, config: RunConfig) -> StepCost | None:
+    from gfm_pretrain.plan.step_cost import choose_cost, describe_cost
 
-    if cost is None:
+    cost, origin = choose_cost(config, given=arguments.cost, measure=arguments.measure)
+    if cost is not None:
+        _write(f"cost of a step: {describe_cost(cost)} ({origin})\n")
+    elif arguments.machine is not None:
         raise ValueError(
             "times need the cost of a pass, an atom and an edge: measure it here with --measure, "
             "or give it with --cost, such as --cost 20,84,35 (ms, µs, µs)"
         )
-    machine = read_machine(arguments.machine)
+    return cost
+
+
+def _question(
+    arguments: argparse.Namespace,
+    config: RunConfig,
+    workload: Workload,
+    *,
+    machine: Machine,
+    cost: StepCost,
+) -> Question:
+    from gfm_pretrain.plan.pass_profile import measure_pass
+    from gfm_pretrain.plan.prediction import Jitter, Question
+
     return Question(
         machine=machine.as_measured() if arguments.on_device else machine,
         cost=cost,
@@ -204,7 +221,7 @@ def _batch_of_run(arguments: argparse.Namespace, workload: Workload) -> Fraction
     return workload.batch_size / arguments.ranks
 
 
-def _write_json(arguments: argparse.Namespace, scaling) -> None:
+def _write_json(arguments: argparse.Namespace, scaling: Scaling) -> None:
     from gfm_pretrain.plan.scaling import scaling_facts
 
     if arguments.json is not None:

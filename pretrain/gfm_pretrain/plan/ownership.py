@@ -41,14 +41,26 @@ def rank_ranges(owners: Owners, n_ranks: int) -> list[RankRange]:
     return [RankRange(first=run[0], last=run[-1], heads=heads[run[0]]) for run in runs]
 
 
-def summary(workload: Workload, owners: Owners, steps: Sequence[Dealt], *, method: str) -> str:
-    """Both tables, and how even the loads are."""
+def summary(
+    workload: Workload, owners: Owners, steps: Sequence[Dealt], *, method: str, n_shards: int = 1
+) -> str:
+    """Both tables, and how even the loads are.
+
+    Args:
+        workload: The run.
+        owners: Of its heads.
+        steps: Dealt to the owners, at least one.
+        method: Of placement.
+        n_shards: Ranks that hold one backbone together.
+    """
     n_ranks = steps[0].load.size
     even = np.array([dealt.efficiency for dealt in steps])
+    where = f"in {n_shards} pieces" if n_shards > 1 else "on every rank"
     return (
         f"{n_ranks} ranks, placement {method}, {float(workload.batch_size):.6g} structures per "
-        f"step; backbone {workload.backbone.n_parameters:,} parameters on every rank\n\n"
-        f"{head_table(workload, owners, steps)}\n\n{rank_table(workload, owners, steps)}\n\n"
+        f"step; backbone {workload.backbone.n_parameters:,} parameters {where}\n\n"
+        f"{head_table(workload, owners, steps)}\n\n"
+        f"{rank_table(workload, owners, steps, n_shards=n_shards)}\n\n"
         f"balance of {len(steps)} steps, drawn and dealt as in training (mean over maximal cost): "
         f"{even.mean():.3f}, from {even.min():.3f} to {even.max():.3f}"
     )
@@ -79,12 +91,14 @@ def head_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> st
     return text_table((*header, "structures per rank", "parameters"), rows)
 
 
-def rank_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> str:
+def rank_table(
+    workload: Workload, owners: Owners, steps: Sequence[Dealt], *, n_shards: int = 1
+) -> str:
     """For each run of ranks: heads, load relative to the mean, parameters and memory of state."""
     n_ranks = steps[0].load.size
     load = mean_load(steps).sum(0)
-    parameters = parameters_held(workload, owners, n_ranks=n_ranks)
-    memory = state_bytes(workload, owners, n_ranks=n_ranks) / MIB
+    parameters = parameters_held(workload, owners, n_ranks=n_ranks, n_shards=n_shards)
+    memory = state_bytes(workload, owners, n_ranks=n_ranks, n_shards=n_shards) / MIB
     rows = [
         (
             _span(run.first, run.last),
