@@ -163,6 +163,7 @@ def _question(
     from gfm_pretrain.plan.pass_profile import measure_pass
     from gfm_pretrain.plan.prediction import Jitter, Question
 
+    training = config.training
     return Question(
         machine=machine.as_measured() if arguments.on_device else machine,
         cost=cost,
@@ -170,7 +171,8 @@ def _question(
             workload.architecture,
             width=max(head.width for head in config.heads.values()),
             dtype=workload.dtype,
-            bytes_per_bucket=round(config.training.bucket_megabytes * 1e6),
+            bytes_per_bucket=round(training.bucket_megabytes * 1e6),
+            block_edges=training.checkpoint_edges if training.checkpoint_activations else None,
         ),
         n_steps=arguments.steps,
         jitter=Jitter(spread=arguments.jitter, seed=arguments.seed),

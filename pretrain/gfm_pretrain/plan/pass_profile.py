@@ -1,7 +1,7 @@
 """What one pass through the network takes besides time, measured on a made-up crystal here.
 
-Memory and the order of events are the same on every device: the tensors that autograd saves, the
-part of a pass that the backward pass is, and when in it each gradient is complete.
+Memory and the order of events are the same on every device: the most that tensors take, the part
+of a pass that the backward pass is, and when in it each gradient is complete.
 """
 
 import time
@@ -17,18 +17,19 @@ from gfm_models.graph import AtomicGraph, build_graph
 from gfm_models.heads import HeadConfig
 from gfm_models.potential import MultiHeadPotential, build_potential
 from jaxtyping import Float
+from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from gfm_pretrain.plan.parameters import NOBODY
+from gfm_pretrain.plan.peak_memory import PeakMemory
 from gfm_pretrain.reduction.buckets import fill_buckets
 
 HEAD = "head"
-TEMPORARIES = 1.06
-"""Largest memory of a pass over what autograd saves: 1.05 to 1.07 by torch's profiler, for 64 to
-216 atoms of 13 to 50 neighbours."""
-CRYSTALS = ((3, 0.70), (3, 0.44), (4, 0.56))
+CRYSTALS = ((3, 0.70), (3, 0.44), (4, 0.44), (4, 0.56))
 """Atoms along each edge of a cube of a simple cubic crystal, and its lattice constant in cutoffs.
 They have 13 to 51 neighbours."""
+LARGER_CRYSTALS = ((5, 0.60), (6, 0.56), (5, 0.44), (6, 0.46))
+"""The same where edges are computed again in blocks: of several blocks each."""
 N_TIMED = 3
 """Passes of which the fastest counts."""
 
@@ -41,6 +42,8 @@ class PassProfile:
     """Memory of a pass."""
     bytes_per_edge: float
     """The same for a directed edge."""
+    bytes_of_block: float = 0.0
+    """Memory of a pass whatever its size: of the edges that are computed again at once."""
     backward_part: float
     """Part of its time in which the gradient of the loss is computed, the rest being the energy
     and the forces."""
@@ -53,11 +56,17 @@ class PassProfile:
         self, sizes: Float[np.ndarray, "passes 2"]
     ) -> Float[np.ndarray, " passes"]:
         """Memory of passes with so many atoms and edges."""
-        return sizes @ np.array([self.bytes_per_atom, self.bytes_per_edge])
+        n_bytes = sizes @ np.array([self.bytes_per_atom, self.bytes_per_edge])
+        return n_bytes + self.bytes_of_block * (n_bytes > 0)
 
 
 def measure_pass(
-    config: BackboneConfig, *, width: int, dtype: torch.dtype, bytes_per_bucket: int
+    config: BackboneConfig,
+    *,
+    width: int,
+    dtype: torch.dtype,
+    bytes_per_bucket: int,
+    block_edges: int | None = None,
 ) -> PassProfile:
     """Run a few passes of an untrained potential on this machine's CPU.
 
@@ -66,18 +75,24 @@ def measure_pass(
         width: Of the head.
         dtype: Precision of the weights.
         bytes_per_bucket: As for the engine's reduction.
+        block_edges: Edges that are computed again at once, None where all is kept.
     """
     described = HeadConfig(
         level_of_theory="", reference_energies={"Si": 0.0}, scales={"Si": 1.0}, width=width
     )
+    potential = build_potential(config, {HEAD: described}, dtype=dtype)
+    potential.backbone.recompute_in_blocks(block_edges)
     with one_thread():  # more would wait for one another where cores are busy
-        return _measure(build_potential(config, {HEAD: described}, dtype=dtype), bytes_per_bucket)
+        return _measure(potential, bytes_per_bucket)
 
 
 def _measure(potential: MultiHeadPotential, bytes_per_bucket: int) -> PassProfile:
     cutoff = potential.cutoff
-    graphs = [_crystal(n, constant, cutoff) for n, constant in CRYSTALS]
-    per_atom, per_edge = _fit_bytes(graphs, [_saved_bytes(potential, g) for g in graphs])
+    of_block = potential.backbone.block_edges is not None
+    crystals = LARGER_CRYSTALS if of_block else CRYSTALS
+    graphs = [_crystal(n, constant, cutoff) for n, constant in crystals]
+    n_bytes = np.array([_peak_bytes(potential, graph) for graph in graphs])
+    per_atom, per_edge, block = _fit_bytes(graphs, n_bytes, with_block=of_block)
     complete = _record_gradients(potential)
     timed = [_time_pass(potential, graphs[-1], complete) for _ in range(N_TIMED)]
     part, when = min(timed, key=lambda found: found[0])[1:]
@@ -87,8 +102,9 @@ def _measure(potential: MultiHeadPotential, bytes_per_bucket: int) -> PassProfil
         return tuple(max(when[p] for p in bucket.parameters) for bucket in buckets)
 
     return PassProfile(
-        bytes_per_atom=TEMPORARIES * per_atom,
-        bytes_per_edge=TEMPORARIES * per_edge,
+        bytes_per_atom=per_atom,
+        bytes_per_edge=per_edge,
+        bytes_of_block=block,
         backward_part=part,
         ready_backbone=ready(potential.backbone),
         ready_head=ready(potential.head(HEAD)),
@@ -125,26 +141,22 @@ def _loss(potential: MultiHeadPotential, graph: AtomicGraph) -> Tensor:
     return prediction.energy.square().sum() + prediction.forces.square().sum()
 
 
-def _saved_bytes(potential: MultiHeadPotential, graph: AtomicGraph) -> int:
-    """Bytes of the tensors that autograd keeps until the gradient of the loss is computed."""
-    kept: dict[int, Tensor] = {}  # by address, which stays taken as long as the tensor is here
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _loss(potential, graph)
-    weights = {p.untyped_storage().data_ptr() for p in potential.parameters()}
-    return sum(t.untyped_storage().nbytes() for a, t in kept.items() if a not in weights)
+def _peak_bytes(potential: MultiHeadPotential, graph: AtomicGraph) -> int:
+    """Most memory of the tensors of a pass; those that stay, gradients of weights, included."""
+    potential.zero_grad(set_to_none=True)
+    with PeakMemory() as memory:
+        _loss(potential, graph).backward()
+    return memory.peak
 
 
-def _fit_bytes(graphs: Sequence[AtomicGraph], n_bytes: Sequence[int]) -> tuple[float, float]:
-    """Bytes of an atom and of an edge, by least squares of the relative residuals."""
-    sizes = np.array([[graph.n_nodes, graph.edge_index.shape[1]] for graph in graphs], dtype=float)
-    relative = sizes / np.array(n_bytes)[:, None]
-    per_atom, per_edge = np.linalg.lstsq(relative, np.ones(len(graphs)), rcond=None)[0]
-    return float(per_atom), float(per_edge)
+def _fit_bytes(
+    graphs: Sequence[AtomicGraph], n_bytes: Float[np.ndarray, " graphs"], *, with_block: bool
+) -> tuple[float, float, float]:
+    """Bytes of an atom, of an edge, and of any pass, by least squares of relative residuals."""
+    sizes = np.array([[g.n_nodes, g.n_edges, float(with_block)] for g in graphs])
+    relative = sizes / n_bytes[:, None]
+    found, _ = nnls(relative, np.ones(len(graphs)))
+    return float(found[0]), float(found[1]), float(found[2])
 
 
 def _record_gradients(potential: MultiHeadPotential) -> dict[nn.Parameter, float]:

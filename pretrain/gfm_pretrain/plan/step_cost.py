@@ -48,6 +48,8 @@ def measure_here(config: RunConfig) -> tuple[StepCost, str]:
         candidates.append(Candidate(name=name, structures=sets["train"], unit=summary.unit))
     with one_thread(), open_world(device=config.device) as world:
         potential = build_potential(architecture, heads, dtype=DTYPES[config.dtype])
+        if config.training.checkpoint_activations:
+            potential.backbone.recompute_in_blocks(config.training.checkpoint_edges)
         cost = measure_cost(
             potential.to(world.device),
             candidates,
