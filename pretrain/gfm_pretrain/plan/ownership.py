@@ -81,7 +81,7 @@ def head_table(workload: Workload, owners: Owners, steps: Sequence[Dealt]) -> st
                 f"{float(head.batch_size):.6g}",
                 f"{head.index.statistics.mean_cost(workload.cost):,.0f}",
                 f"{100 * costs[name] / sum(costs.values()):.2f}",
-                _span(ranks[0], ranks[-1], ranks),
+                _span(ranks[0], ranks[-1]),
                 len(ranks),
                 _between(per_rank, ".1f"),
                 f"{head.size.n_parameters:,}",
@@ -112,10 +112,7 @@ def rank_table(
     return text_table(("ranks", "heads", "load × mean", "parameters", "state MiB"), rows)
 
 
-def _span(first: int, last: int, ranks: Sequence[int] | None = None) -> str:
-    """`3`, `3–7`, or all of them where there are gaps."""
-    if ranks is not None and len(ranks) != last - first + 1:
-        return ", ".join(map(str, ranks))
+def _span(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}–{last}"
 
 

@@ -102,12 +102,13 @@ def _columns(
 
 def _draw_bars(axes: Axes, owners: Owners, n_ranks: int, colours: dict[str, Any]) -> None:
     """A bar for each head from its first rank to its last."""
+    axes.set_xlim(0, n_ranks)
     for row, (name, ranks) in enumerate(owners.items()):
-        runs = np.split(np.array(ranks), np.flatnonzero(np.diff(ranks) > 1) + 1)
-        spans = [_seen(int(run[0]), len(run), n_ranks) for run in runs]
-        axes.broken_barh(spans, (row - 0.38, 0.76), color=colours[name])
-        _label(axes, row, f"{len(ranks)} rank{'s' if len(ranks) > 1 else ''}", spans, n_ranks)
-    axes.set(xlim=(0, n_ranks), xlabel="rank", ylim=(len(owners) - 0.4, -0.6))
+        start, width = _seen(ranks[0], len(ranks), n_ranks)
+        axes.barh(row, width, height=0.76, left=start, color=colours[name])
+        text = f"{len(ranks)} rank{'s' if len(ranks) > 1 else ''}"
+        _label(axes, row, text, start=start, end=start + width)
+    axes.set(xlabel="rank", ylim=(len(owners) - 0.4, -0.6))
     axes.set_yticks(range(len(owners)), list(owners))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", alpha=0.25, lw=0.6)
@@ -122,12 +123,9 @@ def _seen(first: int, number: int, n_ranks: int) -> tuple[float, float]:
     return min(float(first), n_ranks - width), width
 
 
-def _label(
-    axes: Axes, row: int, text: str, spans: Sequence[tuple[float, float]], n_ranks: int
-) -> None:
+def _label(axes: Axes, row: int, text: str, *, start: float, end: float) -> None:
     """Beside the bar, on the side that has room."""
-    start, end = spans[0][0], sum(spans[-1])
-    right = end < 0.85 * n_ranks
+    right = end < 0.85 * axes.get_xlim()[1]
     axes.annotate(
         text,
         (end if right else start, row),

@@ -62,9 +62,7 @@ class Simulator:
         passes = self._passes(dealt, noise, start=gathered)
         free, busy = np.full(self.n_ranks, gathered), gathered
         for row, (name, ranks) in enumerate(self.owners.items()):
-            members = slice(ranks[0], ranks[-1] + 1)
-            if len(ranks) != ranks[-1] + 1 - ranks[0]:
-                members = np.array(ranks)
+            members = slice(ranks[0], ranks[-1] + 1)  # neighbours, see `place_heads`
             for n_bytes, part in zip(
                 self.workload.heads[name].size.buckets, self.profile.ready_head, strict=True
             ):

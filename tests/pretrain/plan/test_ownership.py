@@ -37,13 +37,6 @@ def test_tables_of_even_heads() -> None:
     assert "in 2 pieces" in summary(workload, owners, steps, method="whole-ranks", n_shards=2)
 
 
-def test_heads_on_ranks_with_gaps_are_listed() -> None:
-    workload = make_workload({"a": 12, "b": 2, "c": 2})
-    owners = {"a": (0, 2), "b": (1,), "c": (1,)}
-    steps = deal_steps(workload, owners, n_ranks=3, n_steps=1)
-    assert "0, 2" in head_table(workload, owners, steps)
-
-
 @pytest.mark.parametrize("n_heads", [1, 10, 11, 20, 21, 60])
 def test_every_head_has_a_colour_of_its_own(n_heads) -> None:
     names = [f"head{n}" for n in range(n_heads)]
