@@ -11,6 +11,7 @@ from gfm_models.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
     FORMAT,
+    RUN_BEST,
     RUN_CHECKPOINT,
     TRAINING_FILE,
     CheckpointError,
@@ -37,6 +38,23 @@ def checkpoint_folder(path: Path) -> Path:
         if (folder / CONFIG_FILE).is_file():
             return folder
     raise FileNotFoundError(f"no checkpoint at '{path}': give {ACCEPTED_FORMS}")
+
+
+def best_folder(run: Path, head: str) -> Path:
+    """The checkpoint of a head at its best in a run.
+
+    Raises:
+        FileNotFoundError: the run keeps none of this head; lists those it keeps.
+    """
+    folder = run / RUN_BEST / head
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    found = (path.parent for path in (run / RUN_BEST).glob(f"*/{CONFIG_FILE}"))
+    kept = sorted(path.name for path in found if not path.suffix)  # those are being written
+    raise FileNotFoundError(
+        f"'{run}' keeps no best weights of a head '{head}'; it keeps "
+        f"{', '.join(kept) or 'none: they need validation data, and snapshots.best'}"
+    )
 
 
 def file_names(config: dict, heads: Sequence[str] | None = None) -> list[str]:

@@ -73,6 +73,9 @@ def _add_publish(commands) -> None:
     parser = _add_command(commands, "publish", _publish, text)
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder or a checkpoint folder")
     parser.add_argument("--to", required=True, metavar="FOLDER|org/name", help="where to")
+    parser.add_argument(
+        "--best", metavar="HEAD", help="of a run, this head as it was at its best on validation"
+    )
     parser.add_argument("--tag", help="name for this version on the hub")
     parser.add_argument("--private", action="store_true", help="for the owner of the hub repo only")
 
@@ -92,10 +95,12 @@ def _add_info(commands) -> None:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
+    from gfmcalc.checkpoint_folder import best_folder
     from gfmcalc.hub import publish
 
+    source = arguments.run if arguments.best is None else best_folder(arguments.run, arguments.best)
     tag, private = arguments.tag, arguments.private
-    _write(publish(arguments.run, arguments.to, revision_tag=tag, private=private))
+    _write(publish(source, arguments.to, revision_tag=tag, private=private))
     return 0
 
 

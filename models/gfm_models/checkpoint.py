@@ -30,6 +30,8 @@ TRAINING_FILE = "training.json"
 CARD_FILE = "README.md"
 RUN_CHECKPOINT = "checkpoint"
 """Folder inside a run's folder that holds the checkpoint it ended with."""
+RUN_BEST = "best"
+"""Folder inside a run's folder that holds a checkpoint of each head at its best."""
 
 HEAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 

@@ -1,5 +1,6 @@
 """The command `gfm`."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,18 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
     assert out == ""
     assert err.count("\n") == 1
     return err
+
+
+def test_publish_the_best_of_a_head(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    shutil.copytree(checkpoint, tmp_path / "run" / "best" / "rmd17")
+    shutil.copytree(checkpoint, tmp_path / "run" / "best" / "wb97x.unfinished")
+    command = ["publish", str(tmp_path / "run"), "--to", str(tmp_path / "shared"), "--best"]
+    assert main([*command, "rmd17"]) == 0
+    verify(tmp_path / "shared")
+    capsys.readouterr()
+    assert main([*command, "wb97x"]) == 2
+    said = "keeps no best weights of a head 'wb97x'; it keeps rmd17"
+    assert said in capsys.readouterr().err
 
 
 def test_publish_pull_and_info(checkpoint: Path, tmp_path: Path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,6 +116,39 @@ def several(folder, alone) -> Iterator[Callable[[int], tuple[Path, dict[str, lis
     with ThreadPoolExecutor(1) as pool:
         futures = {n_ranks: pool.submit(start, n_ranks) for n_ranks in RANKS}
         yield lambda n_ranks: futures[n_ranks].result()
+
+
+TROUBLES = {
+    "disk_full": "File too large",
+    "read_only": "Permission denied",
+}
+
+
+@pytest.fixture(scope="module", params=TROUBLES)
+def troubled(request, folder, alone) -> Iterator[tuple[str, list[str], Path]]:
+    """A run that could write no more when it was continued, and then could again."""
+    place = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    place.chmod(0o755)
+    shutil.copytree(alone("stopped"), place / "run")
+    words = {"config": str(folder / "run.yaml"), "overrides": [f"run={place / 'run'}"]}
+    (place / "jobs.json").write_text(json.dumps([{**words, request.param: 0}]))
+    result = launch(PROGRAM, str(place / "jobs.json"), launcher="alone", timeout_seconds=200)
+    assert result.returncode == 0, result.stderr
+    yield request.param, json.loads(result.stdout)[0], place / "run"
+    shutil.rmtree(place)
+
+
+def test_what_cannot_be_written_ends_the_run_and_harms_nothing(troubled, alone, folder):
+    trouble, (said,), run = troubled
+    assert said.startswith("WritingError: the best weights of ")
+    assert " at step 3 could not be written: " in said
+    assert TROUBLES[trouble] in said
+    for path in (run, run / "snapshots"):
+        path.chmod(0o700)
+    assert equal(state_of(run, STOP), state_of(alone("straight"), STOP))
+    again = {"config": str(folder / "run.yaml"), "overrides": [f"run={run}"]}
+    assert come_of(again, ALONE) == "finished"
+    assert equal(state_of(run), state_of(alone("straight")))
 
 
 def state_of(run: Path, step: int = END) -> Arrays:

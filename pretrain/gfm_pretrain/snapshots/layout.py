@@ -8,10 +8,10 @@ removed/step-00000500/                  a checkpoint of the heads that left the 
 import re
 from pathlib import Path
 
-from gfm_models.checkpoint import BACKBONE_FILE, head_file
+from gfm_models.checkpoint import BACKBONE_FILE, RUN_BEST, head_file
 
 SNAPSHOTS = "snapshots"
-BEST = "best"
+BEST = RUN_BEST
 REMOVED = "removed"
 MANIFEST = "snapshot.json"
 BACKBONE = "backbone"

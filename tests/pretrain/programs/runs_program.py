@@ -2,13 +2,14 @@
 
     runs_program.py JOBS
 
-JOBS is JSON: a list of {"config": FILE, "overrides": […], "stop_after": STEP or null, "disk_full":
-RANK or null}. Each is run as `gfm-pretrain FILE …` is. It may be asked to stop after a step, as a
-signal asks; and one rank may find, from its first step on, that no file can be larger than a
-kilobyte. What came of each goes to stdout, as the ranks saw it.
+JOBS is JSON: a list of {"config": FILE, "overrides": […]}. Each is run as `gfm-pretrain FILE …` is.
+With "stop_after": STEP it is asked to stop then, as a signal asks. With "disk_full": RANK this rank
+finds, from its first step on, that no file can be larger than a kilobyte; with "read_only": RANK
+that nothing can be written at all. What came of each goes to stdout, as the ranks saw it.
 """
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from gfm_pretrain.train import pretrain
 from gfm_pretrain.trainer import Trainer
 
 MOST_BYTES = 1024
+NOBODY = 65534
 
 
 def come_of(job: dict[str, Any], world: World) -> str:
@@ -48,6 +50,8 @@ def hooked(job: dict[str, Any], world: World):
     def train(trainer: Trainer) -> StepResult:
         if job.get("disk_full") == world.rank:
             resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, resource.RLIM_INFINITY))
+        if job.get("read_only") == world.rank:
+            forbid_writing(Path(trainer.config.run))
         if job.get("stop_after") == trainer.step + 1 and world.rank == world.size - 1:
             world.stop.reason = "SIGUSR1"
         return train_step(trainer)
@@ -57,11 +61,21 @@ def hooked(job: dict[str, Any], world: World):
 
 @contextmanager
 def limits_restored() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, user = resource.getrlimit(resource.RLIMIT_FSIZE), os.geteuid()
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        os.seteuid(user)
+
+
+def forbid_writing(run: Path) -> None:
+    """Also to root, who is somebody else until the limits are restored."""
+    if os.getuid() == 0:
+        os.seteuid(NOBODY)
+    else:
+        for folder in (run, run / "snapshots"):
+            folder.chmod(0o500)
 
 
 def run_jobs(jobs: list[dict[str, Any]], world: World) -> None:
