@@ -198,6 +198,10 @@ class TrainingOptions:
     checkpoint_edges: int = 1024
     """Edges that are computed again at once. More are faster on a GPU and take more memory."""
 
+    prefetch: int | Literal["auto"] = "auto"
+    """Passes whose batches a thread makes ahead, which changes nothing but speed; 0 is none. `auto`
+    is 2 with an accelerator, and none on CPUs, whose cores have no time to spare for it."""
+
     bucket_megabytes: float = 4.0
     """Gradients that are summed over ranks in one message while the backward pass goes on; it
     changes speed, never the result."""
@@ -259,6 +263,8 @@ class TrainingOptions:
             raise ValueError(f"training.warmup_steps must not be negative, got {self.warmup_steps}")
         if not self.weight_decay >= 0:
             raise ValueError(f"training.weight_decay must not be negative, got {self.weight_decay}")
+        if self.prefetch != "auto" and self.prefetch < 0:
+            raise ValueError(f"training.prefetch must not be negative, got {self.prefetch}")
         if not 0 <= self.spill < math.inf:
             raise ValueError(f"training.spill must not be negative, got {self.spill}")
         if not 0 <= self.ema_decay < 1:

@@ -72,7 +72,7 @@ def _run(trainer: Trainer, run: RunFolder, monitor: Monitor) -> Path:
         raise LeftEarlyError
     before = _begin(trainer, run, monitor)
     with Archive(trainer, run, facts={"before": before}) as archive:
-        with monitor.following():
+        with monitor.following(), trainer.reading_ahead():
             _train(trainer, archive, monitor)
         return _finish(trainer, archive, monitor, before)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +21,7 @@ from gfm_pretrain.configuration import to_mapping
 from gfm_pretrain.culprits import Culprit, Evidence, gather_culprits
 from gfm_pretrain.data.deal import Deal, continued_deals
 from gfm_pretrain.data.feed import Batch, Feed, StepWork
+from gfm_pretrain.data.prefetch import Prefetch, passes_ahead
 from gfm_pretrain.evaluate import Metrics, error_sums, metrics
 from gfm_pretrain.guard import Guard, TrainingError, Trouble
 from gfm_pretrain.preemption import LeftEarlyError
@@ -57,6 +59,7 @@ class Trainer:
         self.world = world
         self.potential = setup.potential
         self.feed = _feed(config, setup, world)
+        self.supply: Feed | Prefetch = self.feed
         self.reduction = build_reduction(config.training, self.potential, setup.owners, world)
         self.optimizer = _optimizer(self.potential, config)
         self.average = ExponentialMovingAverage(
@@ -82,12 +85,25 @@ class Trainer:
             max_minutes=self.config.training.max_minutes,
         )
 
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Make batches ahead meanwhile, if the configuration wants it."""
+        ahead = passes_ahead(self.config.training.prefetch, self.world.device)
+        if not ahead:
+            yield
+            return
+        try:
+            with Prefetch(self.feed, ahead=ahead) as self.supply:
+                yield
+        finally:
+            self.supply = self.feed
+
     def train_step(self) -> StepResult:
         """One optimiser step on the next global batch, or none if the guard finds it in trouble."""
         start = time.perf_counter()
         self.world.pulse.beat("choosing structures")
         with self.stopwatch.measure("data"):
-            work = self.feed.work(self.step)
+            work = self.supply.work(self.step)
         agreed = self.compute_gradients(work)
         losses = {name: agreed.losses[name] for name, s in work.sizes.items() if s.structures}
         rate = learning_rate(self.step, self.done, self.config.training)
@@ -123,7 +139,7 @@ class Trainer:
         losses: dict[str, Tensor] = {}
         self._evidence.clear()
         self.reduction.begin({taken.head for taken in work.passes})
-        batches = self.feed.batches(work)
+        batches = self.supply.batches(work)
         while batch := self._next(batches):
             loss = self._backward(batch, work)
             head = batch.taken.head

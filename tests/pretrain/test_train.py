@@ -26,6 +26,7 @@ ELSEWHERE = ("monitor.tensorboard=true", "monitor.wandb={project: tiny, mode: of
 JOBS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "mpiexec": (ELSEWHERE, TWO_RANKS),
     "torchrun": ((), {**TWO_RANKS, "launcher": "torchrun"}),
+    "ahead": (("training.prefetch=2",), TWO_RANKS),
     "unjudged": (("training.steps=1", "training.cost_of_atom=measure"), TWO_RANKS),
     "misspelt": (("training.learningrate=1",), TWO_RANKS),
     "missing": (("heads.rmd17.train=absent.extxyz",), TWO_RANKS),
@@ -190,6 +191,13 @@ def test_a_run_is_followed_elsewhere_too(jobs):
         assert name in content
     assert "wandb" not in output
     assert "gets no more of this run" not in output
+
+
+@pytest.mark.mpi
+def test_batches_made_ahead_give_the_same_bit_by_bit(jobs):
+    (status, output, run), (_, _, other) = jobs("ahead"), jobs("mpiexec")
+    assert status == 0, output
+    assert weights_of(run) == weights_of(other)
 
 
 @pytest.mark.mpi

@@ -1,11 +1,15 @@
 """From structures to what the network takes: a graph and its labels."""
 
-import numpy as np
+from dataclasses import fields, replace
+from typing import TypeVar
+
 import torch
-from gfm_models.graph import AtomicGraph, batch_graphs, build_graph
+from gfm_models.graph import AtomicGraph, build_graphs
 from gfm_models.loss import Labels
 
 from gfm_pretrain.data.structure_set import Columns
+
+OnDevice = TypeVar("OnDevice", AtomicGraph, Labels)
 
 
 def build_batch(
@@ -18,22 +22,35 @@ def build_batch(
         cutoff: Å.
         device: Where to put them.
     """
-    ends = np.cumsum(columns.n_atoms)
-    graphs = [
-        build_graph(
-            columns.atomic_numbers[start:end],
-            columns.positions[start:end],
-            cell=cell,
-            pbc=pbc,
-            cutoff=cutoff,
-        )
-        for start, end, cell, pbc in zip(
-            ends - columns.n_atoms, ends, columns.cell, columns.pbc, strict=True
-        )
-    ]
-    labels = Labels(
-        energy=torch.from_numpy(columns.energy).to(device),
-        forces=torch.from_numpy(columns.forces).to(device),
-        stress=torch.from_numpy(columns.stress).to(device),
+    graph = build_graphs(
+        columns.atomic_numbers,
+        columns.positions,
+        n_atoms=columns.n_atoms,
+        cell=columns.cell,
+        pbc=columns.pbc,
+        cutoff=cutoff,
     )
-    return batch_graphs(graphs).to(device), labels
+    labels = Labels(
+        energy=torch.from_numpy(columns.energy),
+        forces=torch.from_numpy(columns.forces),
+        stress=torch.from_numpy(columns.stress),
+    )
+    return _on(device, graph), _on(device, labels)
+
+
+def _on(device: torch.device, batch: OnDevice) -> OnDevice:
+    """The same tensors on the device.
+
+    To an accelerator they go through pinned memory, without waiting: the copy stands in the same
+    queue as the computation that needs it, and torch keeps the pinned memory until it is done.
+    """
+    if device.type == "cpu":
+        return batch
+    tensors = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return replace(
+        batch,
+        **{
+            name: tensor.pin_memory().to(device, non_blocking=True)
+            for name, tensor in tensors.items()
+        },
+    )

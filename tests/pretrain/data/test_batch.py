@@ -1,6 +1,9 @@
+from dataclasses import fields
+
 import numpy as np
+import pytest
 import torch
-from gfm_models.graph import edge_vectors
+from gfm_models.graph import batch_graphs, build_graph, edge_vectors
 from gfm_models.loss import label_counts
 from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.structure_set import in_memory
@@ -39,6 +42,20 @@ def test_the_geometry_is_that_of_the_structures():
     assert graph.cell.tolist() == [s.cell.tolist() for s in STRUCTURES]
     assert graph.pbc.tolist() == [s.pbc.tolist() for s in STRUCTURES]
     assert torch.bincount(graph.graph_index).tolist() == N_ATOMS
+
+
+@pytest.mark.parametrize("places", [(0, 1, 2, 3, 4), (3,), (4, 2, 2)], ids=str)
+def test_a_batch_built_at_once_is_that_of_single_graphs(places):
+    graph, _ = batch_of(*places)
+    single = [
+        build_graph(s.atomic_numbers, s.positions, cell=s.cell, pbc=s.pbc, cutoff=CUTOFF)
+        for s in (STRUCTURES[place] for place in places)
+    ]
+    expected = batch_graphs(single)
+    for field in fields(expected):
+        found, wanted = getattr(graph, field.name), getattr(expected, field.name)
+        assert found.dtype == wanted.dtype
+        assert torch.equal(found, wanted)
 
 
 def test_a_label_that_is_missing_is_nan():
