@@ -21,6 +21,7 @@ from gfm_pretrain.mpi import meet_by_mpi, mpi_under_srun
 from gfm_pretrain.slurm import first_node, meeting_port
 
 _POLL_SECONDS = 0.05
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,8 @@ def _meet_by_environment(place: Announcement, timeout: timedelta) -> Meeting:
     store = None
     if place.size > 1:
         with _connecting(place, where):
-            store = next(rendezvous("env://", timeout=timeout))[0]
+            store = _store_by_environment(place, timeout)
+            _wait_for_all(store, place, timeout)
     local_rank, local_size = place.local_rank, place.local_size
     if local_rank is None or local_size is None:
         local_rank, local_size = _place_on_node(store, place.rank, place.size)
@@ -111,6 +113,21 @@ def _meet_by_environment(place: Announcement, timeout: timedelta) -> Meeting:
         local_rank=local_rank,
         local_size=local_size,
         store=store,
+        timeout=timeout,
+    )
+
+
+def _store_by_environment(place: Announcement, timeout: timedelta) -> Store:
+    """That of torchrun's agent; where there is none, rank 0 serves it and counts by itself."""
+    assert place.size is not None
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return next(rendezvous("env://", timeout=timeout))[0]
+    return TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        place.size,
+        is_master=place.rank == 0,
+        wait_for_workers=False,
         timeout=timeout,
     )
 
@@ -202,10 +219,14 @@ def _why(place: Announcement, where: str, error: str) -> str:
 def _wait_for_all(store: Store, place: Announcement, timeout: timedelta) -> None:
     """Rank 0 counts; the others wait for it."""
     assert place.size is not None
-    n_here = store.add("arrived", 1)
+    store.set(f"arrived/{place.rank}", "")
+    store.add("arrived", 1)
     if place.rank == 0:
-        if not reaches(store, "arrived", place.size, timeout.total_seconds()):
-            n_here = store.add("arrived", 0)
-            raise RuntimeError(f"{n_here} have come after {timeout.total_seconds():g} s")
+        seconds = timeout.total_seconds()
+        if not reaches(store, "arrived", place.size, seconds):
+            missing = [r for r in range(place.size) if not store.check([f"arrived/{r}"])]
+            named = ", ".join(map(str, missing[:_MOST_NAMED]))
+            more = f" and {len(missing) - _MOST_NAMED} more" * (len(missing) > _MOST_NAMED)
+            raise RuntimeError(f"rank {named}{more} have not come after {seconds:g} s")
         store.set("all here", "")
     store.wait(["all here"], timeout)

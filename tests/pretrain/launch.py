@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -27,10 +27,12 @@ def launch(
     launcher: Literal["mpiexec", "torchrun", "alone"] = "mpiexec",
     environ: Mapping[str, str] | None = None,
     timeout_seconds: float = 120,
+    meanwhile: Callable[[subprocess.Popen[str]], object] = lambda _: None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the Python file `program` on `n_ranks` ranks until they end.
 
-    `environ` is added to the environment. A hung job is ended and raises TimeoutExpired.
+    `environ` is added to the environment; `meanwhile` is called with the launcher. A hung job is
+    ended and raises TimeoutExpired.
     """
     command = [*_launcher_command(launcher, n_ranks), str(program), *args]
     process = subprocess.Popen(
@@ -40,6 +42,7 @@ def launch(
         text=True,
         env={**os.environ, **OPEN_MPI, "PYTHONPATH": _python_path(), **(environ or {})},
     )
+    meanwhile(process)
     try:
         stdout, stderr = process.communicate(timeout=timeout_seconds)
     except subprocess.TimeoutExpired:

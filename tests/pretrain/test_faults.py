@@ -5,12 +5,15 @@ The ranks are started by programs/fault_program.py, which does nothing to end th
 
 import json
 import re
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from launch import launch
+from launch import BIN, launch
 from programs.fault_program import SCENARIOS, slug
 from tiny_run import run_mapping, write_head, write_yaml
 
@@ -212,6 +215,39 @@ def test_a_signal_stops_all_ranks_after_the_same_step(outcomes, folder, name, si
     assert f"continuing from step {step} (" in continued.all_said
 
 
+@pytest.mark.parametrize(
+    ("launcher", "number", "status"),
+    [("mpiexec", signal.SIGUSR1, 0), ("torchrun", signal.SIGTERM, None)],
+)
+def test_a_signal_to_the_launcher_stops_all_ranks(folder, launcher, number, status):
+    """Open MPI hands on SIGUSR1; torchrun SIGTERM, and itself ends with a status of its own."""
+    run = folder / launcher
+
+    def signal_once_training(process: subprocess.Popen[str]) -> None:
+        end = time.monotonic() + 200
+        while time.monotonic() < end and not is_training(run):
+            time.sleep(0.1)
+        process.send_signal(number)
+
+    result = launch(
+        BIN / "gfm-pretrain",
+        *(str(folder / "run.yaml"), f"run={run}", "training.steps=100000"),
+        n_ranks=2,
+        launcher=launcher,
+        timeout_seconds=300,
+        meanwhile=signal_once_training,
+    )
+    assert status in (None, result.returncode), result.stderr
+    (step,) = re.findall(rf"stopped by {number.name} after step (\d+) of 100000,", result.stderr)
+    assert (run / "snapshots" / f"step-{int(step):08d}").is_dir()
+    assert "gfm-pretrain: error" not in result.stderr
+
+
+def is_training(run: Path) -> bool:
+    metrics = run / "metrics.jsonl"
+    return metrics.exists() and re.search('"kind": ?"train"', metrics.read_text()) is not None
+
+
 def test_a_signal_while_a_snapshot_is_written_stops_after_a_later_step(outcomes):
     stopped, continued = outcomes("stop: snapshot")
     assert set(stopped.statuses.values()) == {0}
@@ -249,6 +285,15 @@ def test_all_ranks_skip_a_step_that_one_finds_not_finite(outcomes, folder):
     assert skipped["step"] == 4
     assert {s["head"] for s in skipped["structures"]} == {"mlearn"}
     assert {s["rank"] for s in skipped["structures"]} == {0, 1}
+
+
+def test_a_read_only_folder_is_said_before_anything_is_computed(outcomes):
+    (outcome,) = outcomes("read-only")
+    assert set(outcome.statuses.values()) == {2}
+    (error,) = outcome.errors
+    assert "ValueError: cannot write the folder of the run, " in error
+    assert error.endswith(": Permission denied")
+    assert "structures" not in outcome.all_said
 
 
 def test_a_full_disk_is_said_and_leaves_what_was_saved(outcomes):

@@ -82,9 +82,19 @@ def test_who_does_not_come_is_missed(port):
     with pytest.raises(
         ConnectionError,
         match=rf"^rank 0 of 3 \(srun: SLURM_PROCID=0, SLURM_STEP_NUM_TASKS=3\) did not meet the "
-        rf"others at 127.0.0.1:{port}: 1 have come after 1 s; were all of them started",
+        rf"others at 127.0.0.1:{port}: rank 1, 2 have not come after 1 s; were all of them started",
     ):
         meet_by_slurm(alone, timedelta(seconds=1))
+
+
+def test_by_hand_too_it_is_said_who_does_not_come(no_launcher, monkeypatch, port):
+    values = {"RANK": "0", "WORLD_SIZE": "20", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ConnectionError, match=r"rank 1, 2, 3, 4, 5, 6, 7, 8 and 11 more have not come after 1 s"
+    ):
+        meet(timedelta(seconds=1))
 
 
 def test_a_name_that_does_not_resolve_is_said_at_once():
@@ -104,9 +114,10 @@ def test_by_hand_ranks_find_their_place_on_the_node(no_launcher, monkeypatch, po
         monkeypatch.setenv(name, value)
     place = announced_place(os.environ)
     with ThreadPoolExecutor(1) as pool:
-        server: Any = pool.submit(TCPStore, "127.0.0.1", int(port), 2, True, SECONDS)
+        server: Any = pool.submit(TCPStore, "127.0.0.1", int(port), 2, True, SECONDS, False)
         meeting = None
         pool.submit(lambda: server.result().set("host/0", socket.gethostname()))
+        pool.submit(lambda: server.result().set("all here", ""))
         meeting = meeting_module._meet_by_environment(place, SECONDS)
         assert server.result().port == int(port)
     assert (meeting.rank, meeting.size) == (1, 2)

@@ -209,6 +209,19 @@ def limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 
 
+def without_privileges() -> None:
+    """Let permissions count for root, too: give up the capabilities that override them."""
+    version_3, this_process = 0x20080522, 0
+    header = (ctypes.c_uint32 * 2)(version_3, this_process)
+    assert ctypes.CDLL(None, use_errno=True).capset(header, (ctypes.c_uint32 * 6)()) == 0
+
+
+def read_only_folder() -> None:
+    """The folder of the run is there and cannot be written in."""
+    Path(sys.argv[2].removeprefix("run=")).mkdir(mode=0o555)
+    without_privileges()
+
+
 USR1, TERM, INT = signal.SIGUSR1, signal.SIGTERM, signal.SIGINT
 THREE: dict[str, Any] = {"n_ranks": 3}
 BOOM = RuntimeError("boom")
@@ -267,6 +280,7 @@ SCENARIOS: dict[str, list[Run]] = {
     "stop: at once": [Run(faults={0: in_forward(signalled(INT, INT))})],
     "replicas": then_continued({1: after_steps(flip_bit)}),
     "not finite": [Run(faults={1: after_steps(spoil_head)})],
+    "read-only": [Run(faults={0: read_only_folder, 1: without_privileges})],
     "disk full": [Run(faults={0: in_forward(limit_files)}), WITHOUT_FAULT],
 }
 
