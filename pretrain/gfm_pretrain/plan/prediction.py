@@ -102,7 +102,10 @@ def predict_all(workload: Workload, question: Question, n_ranks: int) -> list[Pr
     for name, strategy in STRATEGIES.items():
         if strategy.placement not in dealt:
             owners = strategy.owners(workload, n_ranks)
-            steps = deal_steps(workload, owners, n_ranks=n_ranks, n_steps=n_steps)
+            mixed = strategy.placement == "everywhere"  # heads share passes, none costs one more
+            of_pass = 0.0 if mixed else workload.cost.of_pass
+            asked = replace(workload, cost=replace(workload.cost, of_pass=of_pass))
+            steps = deal_steps(asked, owners, n_ranks=n_ranks, n_steps=n_steps)
             dealt[strategy.placement] = owners, steps
         owners, steps = dealt[strategy.placement]
         found.append(_predict(name, workload, question, owners, steps))
