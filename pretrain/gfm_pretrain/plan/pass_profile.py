@@ -25,7 +25,7 @@ from gfm_pretrain.plan.peak_memory import PeakMemory
 from gfm_pretrain.reduction.buckets import fill_buckets
 
 HEAD = "head"
-CRYSTALS = ((3, 0.70), (3, 0.44), (4, 0.44), (4, 0.56))
+CRYSTALS = ((3, 0.70), (3, 0.44), (4, 0.56))
 """Atoms along each edge of a cube of a simple cubic crystal, and its lattice constant in cutoffs.
 They have 13 to 51 neighbours."""
 LARGER_CRYSTALS = ((5, 0.60), (6, 0.56), (5, 0.44), (6, 0.46))
