@@ -22,7 +22,12 @@ from tiny_run import head_mapping, run_mapping, write_head, write_yaml
 
 PROGRAM = Path(__file__).parent / "programs" / "runs_program.py"
 RANKS = (2, 3)
-PLACEMENTS = ("wrap-around", "whole-ranks")
+WAYS = {
+    "wrap-around": "training.placement=wrap-around",
+    "whole-ranks": "training.placement=whole-ranks",
+    "sharded": "training.reduction=sharded",
+}
+CASES = [(n, way) for n in RANKS for way in WAYS if way != "sharded" or n == RANKS[0]]
 HEADS = ("rmd17", "mlearn", "qm22_formic_dimer")
 JOINS = "monbtaw"
 STOP, END = 2, 4
@@ -96,13 +101,14 @@ def several(folder, alone) -> Iterator[Callable[[int], tuple[Path, dict[str, lis
 
     def start(n_ranks: int) -> tuple[Path, dict[str, list[str]]]:
         place = folder / f"ranks-{n_ranks}"
-        for name in (*PLACEMENTS, "other_heads"):
+        ways = {way: setting for way, setting in WAYS.items() if (n_ranks, way) in CASES}
+        for name in (*ways, "other_heads"):
             shutil.copytree(folder / "stopped", place / name)
         jobs = {
             "straight": job(place, "straight"),
             "stopped": job(place, "stopped", stop_after=STOP),
             "continued": job(place, "stopped"),
-            **{name: job(place, name, f"training.placement={name}") for name in PLACEMENTS},
+            **{name: job(place, name, setting) for name, setting in ways.items()},
             "other_heads": job(place, "other_heads", config="other_heads"),
             "disk_full": job(place, "disk_full", disk_full=n_ranks - 1),
         }
@@ -208,12 +214,11 @@ def test_on_the_same_ranks_nothing_changes(n_ranks, several):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("n_ranks", RANKS)
-def test_on_other_ranks_rounding_changes(n_ranks, placement, several, alone):
+@pytest.mark.parametrize(("n_ranks", "way"), CASES)
+def test_on_other_ranks_rounding_changes(n_ranks, way, several, alone):
     place, came = several(n_ranks)
-    assert came[placement] == ["finished"] * n_ranks
-    assert difference(state_of(place / placement), state_of(alone("straight"))) < TO_ROUNDING
+    assert came[way] == ["finished"] * n_ranks
+    assert difference(state_of(place / way), state_of(alone("straight"))) < TO_ROUNDING
 
 
 @pytest.mark.mpi
