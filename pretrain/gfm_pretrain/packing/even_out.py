@@ -58,9 +58,12 @@ def _relieve(dealt: Dealt, full: int) -> bool:
     slot[partners] = np.arange(len(partners))
     back = np.flatnonzero(slot[dealt.ranks] != NOTHING)
     back = back[dealt.may_take(np.array(full), dealt.heads[back])]
-    slots = np.concatenate([np.arange(len(partners)), slot[dealt.ranks[back]]])
     back = np.concatenate([np.full(len(partners), NOTHING), back])
-    after_full, after_partner = _loads_after(dealt, full, given, partners, slots, back)
+    slots = np.where(back == NOTHING, np.arange(len(back)), slot[dealt.ranks[back]])
+    counts = np.zeros((len(dealt.first), len(partners)), dtype=np.int64)
+    held = np.flatnonzero(slot[dealt.ranks] != NOTHING)
+    np.add.at(counts, (dealt.heads[held], slot[dealt.ranks[held]]), 1)
+    after_full, after_partner = _loads_after(dealt, full, given, partners, slots, back, counts)
     larger = np.maximum(after_full, after_partner)
     larger[~dealt.may_take(partners[slots][None], dealt.heads[given][:, None])] = 2**62
     i, j = np.unravel_index(larger.argmin(), larger.shape)
@@ -91,16 +94,11 @@ def _loads_after(
     partners: Int64[np.ndarray, " partners"],
     slots: Int64[np.ndarray, " back"],
     back: Int64[np.ndarray, " back"],
+    counts: Int64[np.ndarray, "heads partners"],
 ) -> tuple[Int64[np.ndarray, "given back"], Int64[np.ndarray, "given back"]]:
     """Loads of the fullest rank and of the partner for every pair of given and taken back."""
-    counts = np.zeros((len(dealt.first), len(partners)), dtype=np.int64)
     of_full = np.bincount(dealt.heads[given], minlength=len(dealt.first))
     real = back != NOTHING
-    held = np.isin(dealt.ranks, partners)
-    position = np.full(len(dealt.loads), NOTHING)
-    position[partners] = np.arange(len(partners))
-    np.add.at(counts, (dealt.heads[held], position[dealt.ranks[held]]), 1)
-
     head_given = dealt.heads[given][:, None]
     head_back = np.where(real, dealt.heads[back], NOTHING)[None]
     differ = head_given != head_back
