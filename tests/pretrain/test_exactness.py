@@ -36,7 +36,7 @@ def told(tmp_path_factory) -> dict[str, Told]:
     return {what: [f for f in lines if f["what"] == what] for what in KINDS}
 
 
-KINDS = ("exactness", "traffic", "order")
+KINDS = ("exactness", "traffic", "order", "moved")
 
 
 def write_eight_heads(folder: Path) -> Path:
@@ -90,6 +90,16 @@ def test_trained_weights_and_errors_are_those_of_one_process(told):
         assert found.keys() == expected.keys()
         for head, errors in expected.items():
             assert found[head] == pytest.approx(errors, rel=limit), of_case(facts)
+
+
+def test_a_run_goes_on_in_pieces_or_whole(told):
+    """In 2 x 2 pieces on 4 ranks, whole on 3, in 2 pieces on 2; published at each."""
+    assert [(f["n_ranks"], f["step"]) for f in told["moved"]] == [(4, 2), (3, 4), (2, 6)]
+    for facts in told["moved"]:
+        assert facts["states"].keys() == {"weight", "average", "exp_avg", "exp_avg_sq", "step"}
+        assert max(facts["states"].values()) < AFTER_STEPS["float64"], facts
+        assert len(facts["checkpoint"]) == 9
+        assert max(facts["checkpoint"].values()) < AFTER_STEPS["float64"], facts
 
 
 def test_replicas_are_equal_bit_by_bit(told):

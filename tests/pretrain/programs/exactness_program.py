@@ -29,6 +29,7 @@ from gfm_pretrain.setup import set_up
 from gfm_pretrain.trainer import Trainer
 from programs.exactness_cases import WORLDS, Case, cases, cases_of_traffic, configure
 from programs.messages import order_of_messages, traffic
+from programs.moving import STATIONS, go_on, published, take_steps
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
 Arrays = dict[str, np.ndarray]
@@ -141,7 +142,7 @@ def held(trainer: Trainer) -> dict[str, int]:
     return counts
 
 
-def examine_world(config: RunConfig, world: World, alone: Any) -> None:
+def examine_world(config: RunConfig, world: World, alone: Any, run: Path) -> None:
     for case in cases(world.size):
         facts = examine(trainer_of(config, case, world), case, world, alone)
         tell(world, {"what": "exactness", "case": asdict(case), **facts})
@@ -153,10 +154,29 @@ def examine_world(config: RunConfig, world: World, alone: Any) -> None:
             **traffic(trainer, world),
         }
         tell(world, {"what": "traffic", "case": asdict(case), **facts})
+    if world.size in STATIONS:
+        moved = examine_moved(config, world, run)
+        tell(world, {"what": "moved", **moved})
     if world.size in (5, 8):
         case = Case(heads=8, bucket_bytes=1000)
         facts = order_of_messages(trainer_of(config, case, world), world)
         tell(world, {"what": "order", **facts})
+
+
+def examine_moved(config: RunConfig, world: World, run: Path) -> dict[str, Any]:
+    """Hold a run that has come from other ranks against one that stayed alone."""
+    trainer = go_on(config, world, run)
+    found, _ = merged(states(trainer), world)
+    weights = published(trainer, run)
+    if world.rank > 0:
+        return {}
+    alone = Trainer(config, set_up(config, ALONE), ALONE)
+    take_steps(alone, trainer.step)
+    return {
+        "step": trainer.step,
+        "states": difference(found, states(alone)),
+        "checkpoint": difference(weights, published(alone, run / "alone")),
+    }
 
 
 def tell(world: World, facts: dict[str, Any]) -> None:
@@ -174,7 +194,7 @@ def main() -> None:
             store = PrefixStore(f"world-{n_ranks}", meeting.store)
             with join(replace(meeting, size=n_ranks, store=store), "cpu") as world:
                 torch.set_num_threads(1)
-                examine_world(config, world, alone)
+                examine_world(config, world, alone, Path(sys.argv[1]).parent / "moving")
 
 
 if __name__ == "__main__":
