@@ -192,8 +192,9 @@ class TrainingOptions:
 
     checkpoint_activations: bool = False
     """Compute interactions again in backward passes instead of keeping what belongs to edges: a
-    fraction of the memory, about twice the time, the same numbers. For structures so large that
-    one alone does not fit; before that, a smaller `micro_batch_edges` costs less."""
+    fifth to a tenth of a pass's memory, 1.1 to 1.6 times its time (benchmarks/RESULTS.md), the
+    same numbers. For structures so large that one alone does not fit; before that, a smaller
+    `micro_batch_edges` costs nothing."""
 
     checkpoint_edges: int = 1024
     """Edges that are computed again at once. More are faster on a GPU and take more memory."""

@@ -52,7 +52,6 @@ def trainer_of(config: RunConfig, case: Case, world: World) -> Trainer:
 
 def compute(trainer: Trainer, *, trains: bool) -> dict[str, Any]:
     """What must not depend on ranks, of the parts on this rank."""
-    trainer.compute_gradients(trainer.feed.work(0))  # so that the second begins from zero again
     norm = trainer.compute_gradients(trainer.feed.work(0)).norm
     gradients = {
         name: whole(p.grad).numpy().copy()
