@@ -49,6 +49,7 @@ DATA = Path(__file__).parents[1] / "data"
 HEADS = ("rmd17", "wb97x")
 EDGES = 150
 """Most of a pass."""
+TIMEOUT_SECONDS = 180
 STEPS_BEFORE = 2
 """Steps of each way that do not count."""
 
@@ -63,7 +64,11 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 class InEveryPass(Reduction):
-    """Gathers and sums the backbone again in each pass, of which all ranks take equally many."""
+    """Gathers and sums the backbone again in each pass, of which all ranks take equally many.
+
+    Heads are summed at the end: a head that all ranks own shares the backbone's communicator, and
+    its sum would come before different passes of the backbone on different ranks.
+    """
 
     def __init__(self, sharded: ShardedReduction) -> None:
         self.sharded = sharded
@@ -78,12 +83,20 @@ class InEveryPass(Reduction):
 
     def begin(self, heads: Collection[str]) -> None:
         """Gather for the first pass."""
-        self.sharded.begin(heads)
+        assert set(heads) <= set(self.sharded.groups)
+        self.sharded.begin(list(self.sharded.groups))
         self._n_done = 0
 
-    def backward(self, loss: Tensor, head: str, *, last_of_head: bool, last: bool) -> None:
+    def backward(
+        self,
+        loss: Tensor,
+        head: str,
+        *,
+        last_of_head: bool,  # noqa: ARG002 (see above)
+        last: bool,
+    ) -> None:
         """Sum the backbone, and gather it for the next pass."""
-        self.sharded.backward(loss, head, last_of_head=last_of_head, last=last)
+        self.sharded.backward(loss, head, last_of_head=False, last=last)
         self._next()
 
     def finish(self) -> None:
@@ -115,7 +128,12 @@ def main() -> int:
     add("--measure", nargs="+", metavar="WAY", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        return run_main(lambda w: measure(arguments, w), program="reduction", device="cpu")
+        return run_main(
+            lambda world: measure(arguments, world),
+            program="reduction",
+            device="cpu",
+            timeout_seconds=TIMEOUT_SECONDS,
+        )
     together = launch(arguments, list(WAYS))
     alone = {way: launch(arguments, [way])[way] for way in WAYS}
     sizes = together["overlapped"]

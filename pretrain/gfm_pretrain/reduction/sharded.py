@@ -31,7 +31,8 @@ class ShardedReduction(Reduction):
     number of passes, or none: nothing is sent inside a pass.
 
     The sum at the end is made by FSDP's own hooks, in a last backward pass that every rank takes on
-    no atoms and that adds zero. Heads are summed by then, in the order of `OrderedSums`.
+    no atoms and that adds zero. On every rank the order is: gather, heads in their order, backbone.
+    A head that all ranks own shares the backbone's communicator, and any other order would hang.
 
     Args:
         potential: Its backbone is divided, in place; build optimisers afterwards.
