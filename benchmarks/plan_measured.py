@@ -244,7 +244,7 @@ def count(config: RunConfig, world: World, n_steps: int) -> None:
     setup = set_up(config, world)
     assert setup.measured is not None
     trainer = Trainer(config, setup, world)
-    with trainer.average.average_parameters():
+    with trainer.weights.average.average_parameters():
         pass  # as the evaluation before the first step does
     trainer.train_step()  # moments come with the first step, caches warm up
     trainer.step = 0

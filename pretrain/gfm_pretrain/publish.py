@@ -34,7 +34,7 @@ def write_checkpoint(trainer: Trainer, run: Path, errors: Errors) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
     barrier(trainer.world)
-    with trainer.average.average_parameters():
+    with trainer.weights.average.average_parameters():
         backbone = _undivided(potential.backbone)
         if rank == 0:
             flush(write_backbone(backbone, unfinished))

@@ -84,7 +84,7 @@ def _begin(trainer: Trainer, run: RunFolder, monitor: Monitor) -> dict[str, Metr
     continuation = run.continuation
     if continuation is not None:
         snapshot = continuation.snapshot
-        state = read_parts(snapshot.folder, continuation.parts(trainer.parts))
+        state = read_parts(snapshot.folder, continuation.parts(trainer.weights.parts))
         trainer.restore(state, snapshot.facts)
         monitor.say(f"continuing from step {trainer.step} ({snapshot.folder})")
     deals, total = trainer.feed.deals, trainer.setup.total_steps
@@ -126,7 +126,7 @@ def _train(trainer: Trainer, archive: Archive, monitor: Monitor) -> None:
             stop = not _validated(trainer, archive, monitor)
         saves = archive.is_due() or trainer.done >= 1.0 or stop
         if saves or trainer.step % trainer.config.faults.compare_replicas_every == 0:
-            trainer.check_replicas()
+            trainer.weights.check_replicas(step=trainer.step)
         if saves:
             archive.take_snapshot()
             monitor.event("snapshot", trainer.step)

@@ -1,7 +1,7 @@
 """The state of a training run on one rank, and what one step does to it."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from gfm_models.derivatives import predict
 from gfm_models.loss import loss_sums, weighted_loss
-from gfm_models.potential import MultiHeadPotential
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch_ema import ExponentialMovingAverage
+from torch import Tensor
 
 from gfm_pretrain.agreement import Agreement, agree
 from gfm_pretrain.config import RunConfig
@@ -27,23 +25,15 @@ from gfm_pretrain.guard import Guard, TrainingError, Trouble
 from gfm_pretrain.preemption import LeftEarlyError
 from gfm_pretrain.process import World, all_reduce_sum
 from gfm_pretrain.reduction.build import build_reduction
-from gfm_pretrain.reduction.shards import is_divided, piece, whole
-from gfm_pretrain.replicas import check_replicas
 from gfm_pretrain.schedule import learning_rate, progress
 from gfm_pretrain.setup import Setup
 from gfm_pretrain.snapshots.facts import Remembered, check_descriptions, restore_remembered
-from gfm_pretrain.snapshots.state import State, part_state, restore_part
+from gfm_pretrain.snapshots.state import State
 from gfm_pretrain.step_result import StepResult
 from gfm_pretrain.stopwatch import Stopwatch
+from gfm_pretrain.trained_weights import TrainedWeights
 
-BETAS = (0.9, 0.99)
 SUMS = "the sum of gradients"
-
-Copy = Callable[[str, Tensor], Tensor]
-
-
-def _clone(_: str, tensor: Tensor) -> Tensor:
-    return tensor.clone()
 
 
 class Trainer:
@@ -61,9 +51,12 @@ class Trainer:
         self.feed = _feed(config, setup, world)
         self.supply: Feed | Prefetch = self.feed
         self.reduction = build_reduction(config.training, self.potential, setup.owners, world)
-        self.optimizer = _optimizer(self.potential, config)
-        self.average = ExponentialMovingAverage(
-            self.potential.parameters(), decay=config.training.ema_decay
+        self.weights = TrainedWeights(
+            self.potential,
+            config.training,
+            owners=setup.owners,
+            reduction=self.reduction,
+            world=world,
         )
         self.guard = Guard(config.guard, warmup_steps=config.training.warmup_steps)
         self.stopwatch = Stopwatch()
@@ -110,7 +103,7 @@ class Trainer:
         troubles = self.guard.judge(self.step, losses, agreed.squared_norms)
         if not troubles:
             with self.stopwatch.measure("update"):
-                self._update(agreed.norm, rate)
+                self.weights.update(agreed.norm, rate)
         self.step += 1
         self.world.pulse.stepped(self.step)
         self.seconds = agreed.clock
@@ -171,7 +164,7 @@ class Trainer:
         heads = [name for name, s in self.setup.summaries.items() if split in s.indices]
         numbers = torch.zeros(9 * len(heads) + 1, dtype=torch.float64, device=self.world.device)
         sums = numbers[1:].view(len(heads), 3, 3)
-        with self.average.average_parameters(), self.reduction.gathered():
+        with self.weights.average.average_parameters(), self.reduction.gathered():
             for row, name in enumerate(heads):
                 if name in self.setup.data:
                     sums[row] = self._error_sums(name, split)
@@ -183,51 +176,12 @@ class Trainer:
         _check_finite(f"the error on the {split} set", totals, self.step)
         return {name: metrics(of_head) for name, of_head in zip(heads, sums, strict=True)}
 
-    def state(self, copy: Copy = _clone) -> dict[str, dict[str, Tensor]]:
-        """What a snapshot holds of the parts this rank writes: each part has one writer.
-
-        Args:
-            copy: Makes a copy that the training does not change, under a name of its own.
-        """
-        held = self._held()
-        return self._written({part: named.items() for part, named in held.items()}, copy)
-
-    def averages(self, parts: Collection[str], copy: Copy = _clone) -> dict[str, dict[str, Tensor]]:
-        """Averaged weights of those of the parts that this rank writes.
-
-        Args:
-            parts: Names, the same on every rank.
-            copy: As for `state`.
-        """
-        averages = self._averages()
-        tensors = {
-            part: ((name, averages[parameter]) for name, parameter in named.items())
-            for part, named in self._parts().items()
-            if part in parts
-        }
-        return self._written(tensors, lambda key, tensor: copy(f"average/{key}", tensor))
-
-    def check_replicas(self) -> None:
-        """Compare weights, averages and moments with those of the other ranks that hold them.
-
-        Raises:
-            ReplicaError: some bits differ; the same on every rank.
-        """
-        pieces = self.reduction.pieces_of_backbone
-        mine = {
-            part: {name: piece(tensor) for name, tensor in held.items()}
-            for part, held in self._held().items()
-        }
-        mine[pieces[self.reduction.piece]] = mine.pop("backbone")
-        parts = [*pieces, *(f"heads/{name}" for name in self.setup.owners)]
-        check_replicas(self.world, parts, mine, when=f"step {self.step}")
-
     def facts(self) -> dict[str, Any]:
         """Plain values that belong to the state, the same on every rank."""
         setup, deals = self.setup, self.feed.deals
         return {
             "seconds": self.seconds,
-            "average_updates": self.average.num_updates,
+            "average_updates": self.weights.average.num_updates,
             "n_ranks": self.world.size,
             "cost": None if setup.measured is None else asdict(setup.measured),
             "config": to_mapping(self.config),
@@ -250,21 +204,13 @@ class Trainer:
         """
         described = {name: s.config for name, s in self.setup.summaries.items()}
         check_descriptions({n: of["config"] for n, of in facts["heads"].items()}, described)
-        averages = self._averages()
-        for part, named in self._parts().items():
-            if part in state:
-                restore_part(state[part], named, averages, self.optimizer)
+        self.weights.restore(state)
         self.step = int(facts["step"])
         self.seconds = self._own_seconds = float(facts["seconds"])
-        self.average.num_updates = facts["average_updates"]
+        self.weights.average.num_updates = facts["average_updates"]
         old = {name: Deal.from_plain(of["deal"]) for name, of in facts["heads"].items()}
         self.feed.deals = continued_deals(old, self.setup.batch_sizes, step=self.step)
         restore_remembered(self.remembered, facts.get("remembered", {}))
-
-    @property
-    def parts(self) -> list[str]:
-        """The parts of the model on this rank: `backbone`, `heads/<name>`."""
-        return list(self._parts())
 
     def _data_sums(self) -> dict[str, str]:
         """SHA-256 of the file of each head and split."""
@@ -304,17 +250,6 @@ class Trainer:
             )
         return loss.detach()
 
-    def _update(self, norm: float, rate: float) -> None:
-        """Clip by the norm of the whole gradient, then move weights and averages."""
-        factor = min(1.0, self.config.training.clip_norm / (norm + 1e-12))
-        for parameter in self.potential.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(factor)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.average.update()
-
     def _culprits(self, troubles: tuple[Trouble, ...], work: StepWork) -> list[Culprit]:
         """The structures behind a step that was skipped, of all ranks."""
         if not troubles:
@@ -347,41 +282,6 @@ class Trainer:
         self.world.pulse.beat(what)
         return not self.world.stop
 
-    def _held(self) -> dict[str, dict[str, Tensor]]:
-        """All that makes up the state of the parts on this rank."""
-        averages = self._averages()
-        return {
-            part: dict(part_state(named, averages, self.optimizer))
-            for part, named in self._parts().items()
-        }
-
-    def _parts(self) -> dict[str, dict[str, nn.Parameter]]:
-        modules = {"backbone": self.potential.backbone} | {
-            f"heads/{name}": self.potential.head(name) for name in self.potential.head_names
-        }
-        return {part: dict(module.named_parameters()) for part, module in modules.items()}
-
-    def _averages(self) -> dict[Tensor, Tensor]:
-        return dict(zip(self.potential.parameters(), self.average.shadow_params, strict=True))
-
-    def _written(
-        self, tensors: Mapping[str, Iterable[tuple[str, Tensor]]], copy: Copy
-    ) -> dict[str, dict[str, Tensor]]:
-        """Copies of what this rank writes; every rank helps to put together what is spread."""
-        state: dict[str, dict[str, Tensor]] = {}
-        with self.world.pulse.doing("gathering what is written", waits=True):
-            for part, named in tensors.items():
-                for name, tensor in named:
-                    complete = whole(tensor)
-                    if self._writes(part):
-                        state.setdefault(part, {})[name] = copy(f"{part}/{name}", complete)
-        return state
-
-    def _writes(self, part: str) -> bool:
-        if part == "backbone":
-            return self.world.rank == 0
-        return self.setup.owners[part.removeprefix("heads/")][0] == self.world.rank
-
 
 def _feed(config: RunConfig, setup: Setup, world: World) -> Feed:
     return Feed(
@@ -396,23 +296,6 @@ def _feed(config: RunConfig, setup: Setup, world: World) -> Feed:
         micro_batch_edges=config.training.micro_batch_edges,
         cutoff=setup.potential.cutoff,
         device=world.device,
-    )
-
-
-def _optimizer(potential: MultiHeadPotential, config: RunConfig) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, vectors do not. Divided weights are updated by themselves."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in potential.parameters():
-        if parameter.requires_grad:
-            kind = (is_divided(parameter), parameter.ndim > 1)
-            groups.setdefault(kind, []).append(parameter)
-    decay = config.training.weight_decay
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "weight_decay": decay if is_matrix else 0.0}
-            for (_, is_matrix), parameters in groups.items()
-        ],
-        betas=BETAS,
     )
 
 

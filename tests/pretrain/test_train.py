@@ -395,7 +395,7 @@ def test_a_run_whose_data_have_changed_is_not_continued(capfd, config_file, fold
 def test_a_missing_training_package_is_one_line(capfd, config_file, monkeypatch):
     monkeypatch.delitem(sys.modules, "gfm_pretrain.train", raising=False)
     monkeypatch.setitem(sys.modules, "torch_ema", None)
-    monkeypatch.delitem(sys.modules, "gfm_pretrain.trainer", raising=False)
-    monkeypatch.delitem(sys.modules, "gfm_pretrain.publish", raising=False)
+    for module in ("trainer", "trained_weights", "publish"):
+        monkeypatch.delitem(sys.modules, f"gfm_pretrain.{module}", raising=False)
     said = error_of(capfd, config_file)
     assert "training needs the package torch_ema: pip install 'gfmcalc[train]'" in said

@@ -412,7 +412,7 @@ def test_a_run_with_skipped_steps_is_continued_as_if_nothing_had_happened(watchf
     assert 0 < sum(bool(result.troubles) for result in results) < 4
     saved = {
         part: {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        for part, tensors in first.state().items()
+        for part, tensors in first.weights.state().items()
     }
     facts = json.loads(json.dumps({**first.facts(), "step": first.step}))
     spoil(second, "rmd17", 0)
@@ -439,7 +439,7 @@ def test_a_head_that_is_not_finite_does_not_move_the_others(config):
 
 def test_an_error_that_is_not_finite_names_its_head(config):
     trainer = Trainer(config, set_up(config, ALONE), ALONE)
-    trainer.average.shadow_params[-1].fill_(float("nan"))
+    trainer.weights.average.shadow_params[-1].fill_(float("nan"))
     with pytest.raises(TrainingError, match="valid set of qm22_formic_dimer is not finite at"):
         trainer.errors("valid")
 

@@ -16,13 +16,13 @@ def held_parameters(trainer: Trainer) -> int:
 def held_bytes(trainer: Trainer) -> dict[str, int]:
     """Bytes of this rank's tensors between two steps, by what they are, no memory counted twice."""
     parameters = list(trainer.potential.parameters())
-    states = trainer.optimizer.state.values()
-    aside = trainer.average.collected_params or []
+    states = trainer.weights.optimizer.state.values()
+    aside = trainer.weights.average.collected_params or []
     tensors = {
         "weights": parameters,
         "gradients": [p.grad for p in parameters if p.grad is not None],
         "Adam's moments": [t for s in states for t in s.values() if t.ndim],
-        "average": trainer.average.shadow_params,
+        "average": trainer.weights.average.shadow_params,
         "weights set aside": aside,
     }
     return {name: _bytes(group) for name, group in tensors.items()}

@@ -79,7 +79,7 @@ class Archive:
         self._last = (step, trainer.seconds)
         start = time.perf_counter()
         self._background.finish()  # before its copies are overwritten
-        parts = trainer.state(self._copy)
+        parts = trainer.weights.state(self._copy)
         facts = {**trainer.facts(), **self.facts}
         self._copy.wait()
 
@@ -112,7 +112,7 @@ class Archive:
         self._best |= better
         self._background.finish()
         trainer, run = self.trainer, self.run.path
-        parts = trainer.averages([BACKBONE, *map(head_part, better)], self._copy)
+        parts = trainer.weights.averages([BACKBONE, *map(head_part, better)], self._copy)
         self._copy.wait()
         facts = {
             head: self._best_facts(head, value, errors[head]) for head, value in better.items()

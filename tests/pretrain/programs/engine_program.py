@@ -77,7 +77,7 @@ def examine(
 def write_snapshot(trainer: Trainer, run: Path) -> Path:
     """Each rank its parts, then rank 0 the manifest."""
     world, step, facts = trainer.world, trainer.step, trainer.facts()
-    written = gather_objects(world, write_parts(run, step, trainer.state()))
+    written = gather_objects(world, write_parts(run, step, trainer.weights.state()))
     if world.rank == 0:
         files = {name: sha256 for of_rank in written for name, sha256 in of_rank.items()}
         commit_snapshot(run, step, files=files, facts=facts, options=SnapshotOptions())
@@ -90,7 +90,9 @@ def resumed(config: RunConfig, world: World, snapshot: Path) -> Trainer:
     found = newest_snapshot(snapshot.parents[1])
     assert found is not None
     assert found.folder == snapshot
-    trainer.restore(read_parts(snapshot, {part: part for part in trainer.parts}), found.facts)
+    trainer.restore(
+        read_parts(snapshot, {part: part for part in trainer.weights.parts}), found.facts
+    )
     train(trainer, N_AFTER_SNAPSHOT)
     return trainer
 
@@ -110,8 +112,10 @@ def state(trainer: Trainer) -> Arrays:
     """Gradients, weights, averages and moments of this rank."""
     found: Arrays = {}
     named = trainer.potential.named_parameters()
-    for (name, parameter), average in zip(named, trainer.average.shadow_params, strict=True):
-        moments: Mapping[str, Tensor] = trainer.optimizer.state.get(parameter, {})
+    for (name, parameter), average in zip(
+        named, trainer.weights.average.shadow_params, strict=True
+    ):
+        moments: Mapping[str, Tensor] = trainer.weights.optimizer.state.get(parameter, {})
         assert parameter.grad is not None
         found[f"{name}/gradient"] = parameter.grad.numpy(force=True).copy()
         found[f"{name}/weight"] = parameter.numpy(force=True).copy()

@@ -60,7 +60,7 @@ def compute(trainer: Trainer, *, trains: bool) -> dict[str, Any]:
     }
     for _ in range(N_STEPS if trains else 0):
         trainer.train_step()
-    trainer.check_replicas()
+    trainer.weights.check_replicas(step=trainer.step)
     return {
         "norm": norm,
         "gradients": gradients,
@@ -73,7 +73,7 @@ def states(trainer: Trainer) -> Arrays:
     """Weights, averages and moments that this rank writes into a snapshot."""
     return {
         f"{name.split('/')[0]}.{part}/{name}": tensor.numpy().copy()
-        for part, state in trainer.state().items()
+        for part, state in trainer.weights.state().items()
         for name, tensor in state.items()
     }
 
