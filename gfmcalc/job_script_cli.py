@@ -31,8 +31,12 @@ def add_job_script(group) -> None:
     add("--warn", type=int, default=Job.warn_seconds, metavar="S", help=text)
 
 
-def write_job_script(arguments: argparse.Namespace) -> str:
+def write_job_script(arguments: argparse.Namespace, *, run: str) -> str:
     """The script that was asked for.
+
+    Args:
+        arguments: of `gfm plan`.
+        run: folder of the run, from its configuration.
 
     Raises:
         ValueError: an option that is missing or does not fit the site.
@@ -43,6 +47,7 @@ def write_job_script(arguments: argparse.Namespace) -> str:
         site=arguments.script,
         ranks=arguments.ranks,
         arguments=(str(arguments.config), *arguments.overrides),
+        run=run,
         environment=arguments.environment,
         account=arguments.account,
         time=arguments.time,

@@ -69,7 +69,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     _check(arguments)
     config = _read(arguments)
     if arguments.script is not None:
-        sys.stdout.write(write_job_script(arguments))
+        sys.stdout.write(write_job_script(arguments, run=config.run))
         return 0
     with packages_for("gfm plan", extra="train"):
         from gfm_pretrain.plan.machine import read_machine

@@ -26,8 +26,8 @@ def announced_place(environ: Mapping[str, str]) -> Announcement:
     """What the launcher that started this process says; nobody's word is one rank of one.
 
     Raises:
-        LaunchError: several launchers contradict each other, or what was set by hand is incomplete.
-        ValueError: what was set by hand for this process is wrong.
+        LaunchError: several launchers contradict each other.
+        ValueError: what was set by hand is incomplete, or wrong.
     """
     found = announcements(environ)
     _check_chain(environ, found)
@@ -124,7 +124,8 @@ def _check_complete(environ: Mapping[str, str], own: Announcement) -> None:
     needed = dict.fromkeys((*RENDEZVOUS_VARIABLES, *_needed_places(own)))
     missing = [name for name in needed if name not in environ]
     if missing:
-        raise LaunchError(
+        # Not a LaunchError, for which rank 0 speaks: there may be none.
+        raise ValueError(
             f"the environment has {', '.join(_names(environ))} but not {', '.join(missing)}; "
             "start with torchrun, mpiexec or srun, or unset them all to run in one process"
         )

@@ -90,10 +90,8 @@ def _import_mpi() -> Any:
     import mpi4py
 
     mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
-    with warnings.catch_warnings():
-        # mpi4py's own guess about a wrong mpiexec, once for each rank; `_check_size` knows.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        from mpi4py import MPI
+    from mpi4py import MPI
+
     return MPI
 
 
@@ -113,7 +111,10 @@ def _started_mpi(announced: Announcement) -> Any:
             "with torchrun or srun --mpi=none"
         ) from error
     if not MPI.Is_initialized():
-        MPI.Init_thread()
+        with warnings.catch_warnings():
+            # mpi4py's own guess about a wrong mpiexec, once for each rank; `_check_size` knows.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            MPI.Init_thread()
     return MPI
 
 

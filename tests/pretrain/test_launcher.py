@@ -97,14 +97,6 @@ def test_the_place_is_known_from_the_environment(environ, place):
     ("environ", "said"),
     [
         (
-            {"WORLD_SIZE": "4"},
-            "the environment has WORLD_SIZE but not RANK, MASTER_ADDR, MASTER_PORT; start with",
-        ),
-        (
-            {name: value for name, value in TORCHRUN.items() if name != "LOCAL_RANK"},
-            "TORCHELASTIC_RUN_ID but not LOCAL_RANK; start with",
-        ),
-        (
             {**OPEN_MPI, "WORLD_SIZE": "4"},
             (
                 "mpiexec of Open MPI says OMPI_COMM_WORLD_RANK=1, OMPI_COMM_WORLD_SIZE=3, but "
@@ -155,14 +147,19 @@ def test_what_does_not_fit_is_said_in_one_line_with_the_way_out(environ, said):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        ({"MASTER_PORT": None}, "RANK, WORLD_SIZE, MASTER_ADDR but not MASTER_PORT; start with"),
+        ({"RANK": None, "MASTER_ADDR": None}, "WORLD_SIZE, MASTER_PORT but not RANK, MASTER_ADDR;"),
+        ({**TORCHRUN, "LOCAL_RANK": None}, "TORCHELASTIC_RUN_ID but not LOCAL_RANK; start with"),
         ({"MASTER_PORT": ""}, "MASTER_PORT= is no number"),
         ({"RANK": "first"}, "RANK=first is no number"),
         ({"RANK": "2"}, "RANK=2 but WORLD_SIZE=2: ranks are 0 … 1"),
     ],
 )
 def test_what_one_process_alone_may_have_wrong_it_says_itself(wrong, said):
+    environ = {name: value for name, value in {**BY_HAND, **wrong}.items() if value is not None}
     with pytest.raises(ValueError, match=re.escape(said)) as raised:
-        announced_place({**BY_HAND, **wrong})
+        announced_place(environ)
+    assert detect_launcher(environ) == "torchrun"
     assert not isinstance(raised.value, LaunchError)
 
 

@@ -20,6 +20,8 @@ class Job:
     """Number of ranks, one on each device."""
     arguments: tuple[str, ...]
     """Of `gfm-pretrain`: the configuration, and settings to change."""
+    run: str
+    """Folder of the run, as the configuration has it."""
     environment: str
     """Folder of a Python environment, or the archive of one (.tar.gz), with paths of the site."""
     account: str | None = None

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from gfm_pretrain.job_script.job import Job
 from gfm_pretrain.job_script.sections import (
+    TELL,
     command,
     comment,
     directive,
@@ -12,36 +13,21 @@ from gfm_pretrain.job_script.sections import (
     settings,
     setup,
     site_notes,
+    wait_for_ranks,
 )
 
 BEFORE = """
 # PBS has no warning before the end of the time: this script counts for itself, and tells mpiexec,
 # which tells the ranks, which save at the same step and end. PBS asks with TERM before it kills.
-told=""
-ranks=""
-waiting=1
-tell_ranks() {{
-    told=$1
-    waiting=1
-    [ -z "$ranks" ] || kill -USR1 "$ranks" || true
-}}
-trap 'tell_ranks USR1' USR1
-trap 'tell_ranks TERM' TERM
-(sleep {seconds} && kill -USR1 $$) > /dev/null 2>&1 &
+"""
+
+CLOCK = """(sleep {seconds} && kill -USR1 $$) > /dev/null 2>&1 &
 clock=$!
 """
 
-AFTER = """ranks=$!
-status=0
-while ((waiting)); do  # a signal ends `wait` before the ranks have ended
-    waiting=0
-    status=0
-    wait "$ranks" || status=$?
-done
-kill "$clock" || true
-
-if [ -n "$told" ] && ((status == 0)); then
-    echo "saved before the end of the time: submit the same script again, it continues"
+AFTER = """kill "$clock" 2> /dev/null || true
+if ((status == 0)) && ! finished; then
+    echo "saved before the end (${told:-told by PBS}): submit the same script again, it continues"
 fi
 exit "$status"
 """
@@ -59,11 +45,14 @@ def pbs_script(job: Job) -> Iterator[str]:
     yield f"python={shlex.quote(job.environment)}/bin/python"
     yield from settings(job)
     yield from site_notes(job)
-    yield from BEFORE.format(seconds=job.seconds - job.warn_seconds).splitlines()
+    yield from BEFORE.splitlines()
+    yield from TELL.splitlines()
+    yield from CLOCK.format(seconds=job.seconds - job.warn_seconds).splitlines()
     yield ""
     for line in job.where.launch:
         yield from comment(f"{line.text}: {line.why}")
     yield from command("mpiexec", _options(job), job)
+    yield from wait_for_ranks(job)
     yield from AFTER.splitlines()
 
 

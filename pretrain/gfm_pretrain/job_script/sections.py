@@ -8,6 +8,25 @@ from gfm_pretrain.job_script.job import Job
 from gfm_pretrain.job_script.sites import Line
 
 WIDTH = 100
+TELL = """told=""
+ranks=""
+waiting=1
+tell_ranks() {
+    told=$1
+    waiting=1
+    [ -z "$ranks" ] || kill -USR1 "$ranks" || true
+}
+trap 'tell_ranks USR1' USR1
+trap 'tell_ranks TERM' TERM
+"""
+WAIT = """ranks=$!
+status=0
+while ((waiting)); do  # a signal ends `wait` before the ranks have ended
+    waiting=0
+    status=0
+    wait "$ranks" || status=$?
+done
+"""
 INDENT = "    "
 
 
@@ -78,6 +97,15 @@ def command(program: str, options: Iterable[str], job: Job) -> Iterator[str]:
     lines = [program, *options, " ".join(run)]
     yield from (f"{INDENT if i else ''}{line} \\" for i, line in enumerate(lines[:-1]))
     yield f"{INDENT}{lines[-1]} &"
+
+
+def wait_for_ranks(job: Job) -> Iterator[str]:
+    """Until all have ended, and a question: whether the run is complete, or was told to stop."""
+    yield from WAIT.splitlines()
+    yield "finished() {  # the last line of what the run notes"
+    yield f"    tail -n 1 {shlex.quote(job.run + '/metrics.jsonl')} | grep -q '\"finished\"'"
+    yield "}"
+    yield ""
 
 
 def comment(text: str) -> list[str]:

@@ -40,7 +40,7 @@ class Site:
     """Exported variables: NAME=VALUE."""
     launch: tuple[Line, ...] = ()
     """Options of srun or mpiexec besides numbers of ranks."""
-    node_folder: str = "/tmp/$USER"
+    node_folder: str = "/tmp/$SLURM_JOB_USER"
     """Disk or memory of the node itself, where an environment is unpacked."""
     storage: str = ""
     """Where runs and stores belong."""
@@ -94,9 +94,10 @@ FRONTIER = Site(
             several_nodes=True,
         ),
         Line(
-            'MIOPEN_USER_DB_PATH="/tmp/$USER/miopen" MIOPEN_CUSTOM_CACHE_DIR="/tmp/$USER/miopen"',
-            "caches of MIOpen in a shared home break when many ranks write them",
+            'MIOPEN_USER_DB_PATH="/tmp/miopen-$SLURM_JOB_ID"',
+            "a cache in a shared home breaks when many ranks write it",
         ),
+        Line('MIOPEN_CUSTOM_CACHE_DIR="$MIOPEN_USER_DB_PATH"', "the same, for its kernels"),
     ),
     launch=(
         Line("--mpi=none", "the ranks meet by Slurm's own variables; no MPI to be built"),
@@ -105,7 +106,7 @@ FRONTIER = Site(
             "each rank sees the one GCD that is next to its cores",
         ),
     ),
-    node_folder="/mnt/bb/$USER",
+    node_folder="/mnt/bb/$SLURM_JOB_USER",
     storage="runs and stores on Orion (/lustre/orion/PROJECT/…), environments on the nodes' disks; "
     "home is NFS and slow at scale",
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from gfm_pretrain.job_script.job import Job
 from gfm_pretrain.job_script.sections import (
+    TELL,
     command,
     comment,
     directive,
@@ -12,41 +13,25 @@ from gfm_pretrain.job_script.sections import (
     settings,
     setup,
     site_notes,
+    wait_for_ranks,
 )
 
 MOST_RESTARTS = 100
 """A run that never gets further in its time must not go round for ever."""
 
 BEFORE = """
-# Slurm tells this script that its time is nearly over (USR1), or that it is to make room (TERM);
-# the script tells srun, and srun tells the ranks, which save at the same step and end.
-told=""
-ranks=""
-waiting=1
-tell_ranks() {
-    told=$1
-    waiting=1
-    [ -z "$ranks" ] || kill -USR1 "$ranks" || true
-}
-trap 'tell_ranks USR1' USR1
-trap 'tell_ranks TERM' TERM
+# Slurm tells this script that its time is nearly over (USR1); the script tells srun, and srun tells
+# the ranks, which save at the same step and end. To make room Slurm tells the ranks itself (TERM).
 """
 
-AFTER = f"""ranks=$!
-status=0
-while ((waiting)); do  # a signal ends `wait` before the ranks have ended
-    waiting=0
-    status=0
-    wait "$ranks" || status=$?
-done
-
-if [ "$told" = USR1 ] && ((status == 0 && ${{SLURM_RESTART_COUNT:-0}} < {MOST_RESTARTS})); then
-    # Saved, and back into the queue. A run that was finished just then will find nothing to do.
-    scontrol requeue "$SLURM_JOB_ID"
-elif [ "$told" = TERM ]; then
-    # Preempted or cancelled. Slurm, which said so, ends this job or puts it back into the queue;
-    # if the script ended first, Slurm would take the job to be complete.
-    sleep 600
+AFTER = f"""if ((status == 0)) && ! finished; then
+    if [ "$told" = USR1 ] && ((${{SLURM_RESTART_COUNT:-0}} < {MOST_RESTARTS})); then
+        scontrol requeue "$SLURM_JOB_ID"
+    elif [ "$told" != USR1 ]; then
+        # Preempted or cancelled. Slurm, which said so, puts this job back into the queue or ends
+        # it; if the script ended now, Slurm would take the job to be complete.
+        sleep 600
+    fi
 fi
 exit "$status"
 """
@@ -62,11 +47,13 @@ def slurm_script(job: Job) -> Iterator[str]:
     yield from settings(job)
     yield from site_notes(job)
     yield from BEFORE.splitlines()
+    yield from TELL.splitlines()
     yield ""
     for line in job.where.launch:
         yield from comment(f"{line.text}: {line.why}")
     yield from comment("--kill-on-bad-exit: a rank that dies ends the others, which wait for it")
     yield from command("srun", _options(job), job)
+    yield from wait_for_ranks(job)
     yield from AFTER.splitlines()
 
 

@@ -8,6 +8,7 @@ from gfm_pretrain.plan.machine import read_machine
 
 def job(site: str = "slurm", **changes: Any) -> Job:
     given = {"ranks": 20, "arguments": ("run.yaml",), "environment": "/venv", "account": "abc"}
+    given["run"] = "run"
     return Job(site=site, **(given | changes))
 
 

@@ -1,5 +1,6 @@
 """Scripts are read by bash, and run with stand-ins for what only a cluster has."""
 
+import json
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ SLURM_SITES = ("frontier", "perlmutter", "slurm")
 
 def script(site: str, **changes: Any) -> str:
     given = {"ranks": 16, "arguments": ("run.yaml",), "environment": sys.prefix, "account": "abc"}
+    given["run"] = "my run"
     return job_script(Job(site=site, **(given | changes)))
 
 
@@ -99,6 +101,9 @@ class StandIns:
     def __init__(self, folder: Path) -> None:
         self.folder, self.bin = folder, folder / "bin"
         self.bin.mkdir()
+        self.run = folder / "my run"
+        self.run.mkdir()
+        self.note_of_run("stopped")
         self.noted = folder / "noted"
 
     def add(self, name: str, body: str) -> None:
@@ -106,17 +111,22 @@ class StandIns:
         program.write_text(f'#!/bin/bash\necho "{name} $*" >> "{self.noted}"\n{body}\n')
         program.chmod(0o755)
 
+    def note_of_run(self, event: str) -> None:
+        line = json.dumps({"kind": "event", "step": 6, "event": event})
+        (self.run / "metrics.jsonl").write_text(f'{{"event": "finished"}}\n{line}\n')
+
     def start(self, text: str, **environ: str) -> subprocess.Popen[str]:
         path = self.folder / "job.sh"
         path.write_text(text)
         paths = os.pathsep.join([str(self.bin), str(BIN), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": paths, "USER": "me", **environ}
+        environment = {**os.environ, "PATH": paths, **environ}
         return subprocess.Popen(
             ["bash", str(path)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=environment,
+            cwd=self.folder,
             start_new_session=True,
         )
 
@@ -172,14 +182,33 @@ def test_a_run_that_never_gets_further_does_not_go_round_for_ever(stand_ins):
     assert "scontrol" not in stand_ins.noted.read_text()
 
 
-def test_a_cancelled_run_saves_and_leaves_the_rest_to_slurm(stand_ins):
-    until_told(stand_ins, "srun")
+@pytest.mark.parametrize("script_is_told", [True, False])
+def test_a_preempted_or_cancelled_run_saves_and_leaves_the_rest_to_slurm(stand_ins, script_is_told):
+    """Slurm tells the ranks alone when it preempts: the script sees them end."""
     stand_ins.add("sleep", "")
+    stand_ins.add("srun", "echo saved")
+    if script_is_told:
+        until_told(stand_ins, "srun")
     job = stand_ins.start(script("slurm"), SLURM_JOB_ID="77")
-    stand_ins.wait_for("ready")
-    job.send_signal(signal.SIGTERM)
+    if script_is_told:
+        stand_ins.wait_for("ready")
+        job.send_signal(signal.SIGTERM)
     assert stand_ins.finish(job) == "saved\n"
+    assert job.returncode == 0
     assert stand_ins.noted.read_text().endswith("sleep 600\n")
+
+
+@pytest.mark.parametrize(("launcher", "site"), [("srun", "slurm"), ("mpiexec", "pbs")])
+def test_a_finished_run_ends_the_job_also_if_it_was_told(stand_ins, launcher, site):
+    until_told(stand_ins, launcher)
+    stand_ins.note_of_run("finished")
+    here = str(stand_ins.folder)
+    job = stand_ins.start(script(site), SLURM_JOB_ID="77", PBS_O_WORKDIR=here, PBS_NODEFILE="x")
+    stand_ins.wait_for("ready")
+    job.send_signal(signal.SIGUSR1)
+    assert stand_ins.finish(job) == "saved\n"
+    assert "scontrol" not in stand_ins.noted.read_text()
+    assert "sleep 600" not in stand_ins.noted.read_text()
 
 
 @pytest.mark.parametrize(
@@ -197,9 +226,10 @@ def test_a_run_that_fails_fails_the_job_and_is_not_repeated(stand_ins, status, l
 def test_an_archive_is_sent_to_every_node_and_unpacked_there(stand_ins, tmp_path):
     node = tmp_path / "node"
     text = script("slurm", environment="/shared/env.tar.gz", ranks=6, ranks_per_node=2)
+    stand_ins.note_of_run("finished")
     stand_ins.add("srun", "")
     stand_ins.add("sbcast", "")
-    job = stand_ins.start(text.replace("/tmp/$USER", str(node)), SLURM_JOB_ID="77")
+    job = stand_ins.start(text.replace("/tmp/$SLURM_JOB_USER", str(node)), SLURM_JOB_ID="77")
     assert stand_ins.finish(job) == ""
     each = "srun --nodes=3 --ntasks=3 --ntasks-per-node=1 --mpi=none"
     ranks = "srun --nodes=3 --ntasks=6 --ntasks-per-node=2 --cpus-per-task=1 --mpi=none "
@@ -220,7 +250,7 @@ def test_under_pbs_the_script_itself_watches_the_time(stand_ins, tmp_path):
     said = stand_ins.finish(job)
     assert said.splitlines() == [
         "saved",
-        "saved before the end of the time: submit the same script again, it continues",
+        "saved before the end (USR1): submit the same script again, it continues",
     ]
     assert job.returncode == 0
     assert "sleep 2\n" in stand_ins.noted.read_text()
