@@ -12,14 +12,16 @@ MPI_ENVIRONMENT := OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
 	PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
 MPIEXEC := $(MPI_ENVIRONMENT) $(BIN)/mpiexec --bind-to none
 
-.PHONY: help install demo test check unit format clean
+.PHONY: help install demo test check unit launchers slurm format clean
 
 help:
-	@echo "make demo     pretrain, publish and use a small model on real data (under 12 minutes)"
-	@echo "make test     all checks and tests (under 15 minutes)"
-	@echo "make check    linters, types and the layer rule alone"
-	@echo "make format   put the code into its form"
-	@echo "make clean    remove everything that was made, .venv included"
+	@echo "make demo       pretrain, publish and use a small model on real data (under 12 minutes)"
+	@echo "make test       all checks and tests (under 15 minutes)"
+	@echo "make check      linters, types and the layer rule alone"
+	@echo "make launchers  real runs under every launcher that pip installs (half an hour)"
+	@echo "make slurm      real runs under Slurm, which is installed from Debian (half an hour)"
+	@echo "make format     put the code into its form"
+	@echo "make clean      remove everything that was made, .venv included"
 
 install: $(STAMP)
 
@@ -54,6 +56,13 @@ check: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 	$(BIN)/pytest --nbmake notebooks
+
+launchers: $(STAMP)
+	$(BIN)/pytest tests/launchers/on_launchers.py
+
+slurm: $(STAMP)
+	sh tests/slurm/install.sh
+	$(BIN)/pytest tests/slurm/on_slurm.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
