@@ -220,9 +220,9 @@ def told_of(trainer: Trainer, found: dict[str, list[float]], world: World) -> di
 
 def bytes_of_state(trainer: Trainer) -> int:
     """Of weights, gradients, moments and averages on this rank; pieces count as they are."""
-    tensors = [*trainer.potential.parameters(), *trainer.average.shadow_params]
+    tensors = [*trainer.potential.parameters(), *trainer.weights.average.shadow_params]
     tensors += [p.grad for p in trainer.potential.parameters() if p.grad is not None]
-    tensors += [m for state in trainer.optimizer.state.values() for m in state.values()]
+    tensors += [m for state in trainer.weights.optimizer.state.values() for m in state.values()]
     return sum(piece(t).numel() * t.element_size() for t in tensors)
 
 

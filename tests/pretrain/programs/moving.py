@@ -35,10 +35,10 @@ def go_on(config: RunConfig, world: World, run: Path) -> Trainer:
     found = newest_snapshot(run)
     barrier(world)
     if found is not None:
-        parts = {part: part for part in trainer.parts}
+        parts = {part: part for part in trainer.weights.parts}
         trainer.restore(read_parts(found.folder, parts), found.facts)
     take_steps(trainer, N_STEPS)
-    written = gather_objects(world, write_parts(run, trainer.step, trainer.state()))
+    written = gather_objects(world, write_parts(run, trainer.step, trainer.weights.state()))
     if world.rank == 0:
         files = {name: sha256 for of_rank in written for name, sha256 in of_rank.items()}
         options = SnapshotOptions()
