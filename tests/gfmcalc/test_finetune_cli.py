@@ -198,7 +198,8 @@ def test_another_run_in_the_same_folder_is_refused(
     before = contents(here)
     capsys.readouterr()
     assert main([*words, "--seed", "1"]) == 2
-    assert "finetune-mine holds a run with other settings (seed)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "finetune-mine cannot be continued from step 2: seed 0 → 1 (cannot change)" in said
     assert contents(here) == before
 
 

@@ -96,6 +96,9 @@ def names(kind: str) -> list[str]:
     return [name for name in SCENARIOS if name.startswith(f"{kind}: ")]
 
 
+CONTINUED = (*names("kill"), "disk full", "replicas", *names("stop"))
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_all_ranks_end_within_seconds(outcomes, name):
     for run, outcome in zip(SCENARIOS[name], outcomes(name), strict=True):
@@ -104,10 +107,8 @@ def test_all_ranks_end_within_seconds(outcomes, name):
         assert outcome.seconds < MOST_SECONDS
 
 
-@pytest.mark.parametrize("name", [*names("kill"), "disk full", "replicas", *names("stop")])
+@pytest.mark.parametrize("name", [n for n in CONTINUED if len(SCENARIOS[n]) > 1])
 def test_what_is_continued_ends_as_if_nothing_had_happened(outcomes, weights, name):
-    if len(SCENARIOS[name]) == 1:
-        pytest.skip("not continued")
     last = outcomes(name)[-1]
     assert set(last.statuses.values()) == {0}, last.all_said
     assert last.errors == []
