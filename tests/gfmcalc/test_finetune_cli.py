@@ -195,9 +195,11 @@ def test_another_run_in_the_same_folder_is_refused(
 ) -> None:
     words = ["train.extxyz", "--model", "model", *SMALL]
     assert main(words) == 0
+    (here / "finetune-mine" / "lock").unlink()  # says who used the folder last
     before = contents(here)
     capsys.readouterr()
     assert main([*words, "--seed", "1"]) == 2
+    (here / "finetune-mine" / "lock").unlink()
     said = capsys.readouterr().err
     assert "finetune-mine cannot be continued from step 2: seed 0 → 1 (cannot change)" in said
     assert contents(here) == before
