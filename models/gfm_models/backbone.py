@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from gfm_models.graph import MAX_ATOMIC_NUMBER, AtomicGraph
 from gfm_models.harmonics import MAX_DEGREE, spherical_harmonics
+from gfm_models.kernels.backend import Backend, BackendChoice, check_choice, choose_backend
+from gfm_models.kernels.edge_operation import prepare_edges
 from gfm_models.layers.blocks import interact_in_blocks
 from gfm_models.layers.interaction import Interaction
 from gfm_models.layers.mixing import ChannelMixing, linear
@@ -100,9 +103,20 @@ class Backbone(nn.Module):
     Invariant under translations and permutations, equivariant under rotations and reflections.
     Two copies of a structure far apart have the features of one. Features of an atom without
     neighbours are zero.
+
+    Args:
+        config: Architecture.
+        dtype: Precision of the weights.
+        backend: What the edge operation is computed with; see `backend`.
     """
 
-    def __init__(self, config: BackboneConfig, *, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        config: BackboneConfig,
+        *,
+        dtype: torch.dtype = torch.float32,
+        backend: BackendChoice = "auto",
+    ) -> None:
         super().__init__()
         self.config = config
         self.block_edges: int | None = None
@@ -127,6 +141,7 @@ class Backbone(nn.Module):
             ChannelMixing(l_max=_degree_after(config, index), channels=config.channels, dtype=dtype)
             for index in range(1, config.n_interactions)
         )
+        self.backend = backend
 
     @property
     def dtype(self) -> torch.dtype:
@@ -142,6 +157,77 @@ class Backbone(nn.Module):
             n_edges: Edges of a block of atoms, about.
         """
         self.block_edges = n_edges
+
+    @property
+    def backend(self) -> Backend:
+        """What the edge operation is computed with here, "fused" or "reference".
+
+        Setting it to one of these, or to "auto", chooses anew. What "fused" needs is built when it
+        is first asked for, here or by the first forward pass.
+
+        Raises:
+            ValueError: no such choice, or "fused" for another device than the CPU.
+            BuildError: "fused" was chosen and cannot be built here.
+        """
+        if self._backend is None:
+            self._backend = choose_backend(
+                self._choice,
+                path_lists=[interaction.paths for interaction in self._interactions()],
+                dtype=self.dtype,
+                device=self.elements.weight.device,
+            )
+        return self._backend
+
+    @backend.setter
+    def backend(self, choice: BackendChoice) -> None:
+        check_choice(choice)
+        self._choice: BackendChoice = choice
+        self._backend: Backend | None = None
+        self._tabulated: tuple[tuple[int, int], ...] | None = None
+        for interaction in self._interactions():
+            interaction.table = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device or precision; the back end is chosen anew, without tables."""
+        self.backend = self._choice
+        return super()._apply(fn, recurse)
+
+    @property
+    def tabulated(self) -> bool:
+        """Whether radial weights are read off tables; see `tabulate`."""
+        return self._tabulated is not None
+
+    def tabulate(self) -> None:
+        """Read radial weights off tables from now on: for inference, on the fused back end.
+
+        A table is as close to the radial network as `spline.TOLERANCE` says, and forces are the
+        exact derivative of the energy with it. Choosing a back end, or moving the model, ends it.
+
+        Raises:
+            ValueError: the back end is the reference, or radial networks that can be trained.
+        """
+        if self.backend != "fused":
+            raise ValueError("tables are for backend='fused', this one is the reference")
+        if any(p.requires_grad for p in self._radial_parameters()):
+            raise ValueError("tables are for inference; call requires_grad_(False) first")
+        config = self.config
+        basis = BesselBasis(n_radial=config.n_radial, cutoff=config.cutoff, dtype=torch.float64)
+        for interaction in self._interactions():
+            interaction.tabulate(basis)
+        self._tabulated = self._radial_version()
+
+    def _check_tables(self) -> None:
+        if self._tabulated != self._radial_version():
+            raise RuntimeError("radial weights changed since tabulate(); call it again")
+
+    def _interactions(self) -> list[Interaction]:
+        return [module for module in self.interactions if isinstance(module, Interaction)]
+
+    def _radial_parameters(self) -> list[nn.Parameter]:
+        return [p for i in self._interactions() for p in i.radial.parameters()]
+
+    def _radial_version(self) -> tuple[tuple[int, int], ...]:
+        return tuple((p.data_ptr(), p._version) for p in self._radial_parameters())
 
     def compute_radial_in(self, dtype: torch.dtype) -> None:
         """Let the radial networks, where most products are, compute in a lower precision.
@@ -164,16 +250,8 @@ class Backbone(nn.Module):
         self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"]
     ) -> list[Float[Tensor, "nodes components channels"]]:
         """Features after each interaction, degrees 0, 1, … side by side (see `irreps`)."""
-        distances = torch.linalg.vector_norm(edge_vectors, dim=-1)
-        directions = edge_vectors / distances[:, None]
         elements = self.elements(graph.atomic_numbers)
-        geometry = {
-            "elements": elements,
-            "basis": self.basis(distances.to(self.dtype)),
-            "envelope": cutoff_envelope(distances, self.config.cutoff).to(self.dtype),
-            "harmonics": spherical_harmonics(directions.to(self.dtype), l_max=self.config.l_max),
-            "edge_index": graph.edge_index,
-        }
+        geometry = {"elements": elements, **self._geometry(graph, edge_vectors)}
         first, *others = map(self._interact, self.interactions)
         layers = [first(self.senders(elements)[:, None], **geometry)]
         for interact, carry in zip(others, self.carry, strict=True):
@@ -185,6 +263,23 @@ class Backbone(nn.Module):
         if self.block_edges is None:
             return interaction
         return partial(interact_in_blocks, interaction, block_edges=self.block_edges)
+
+    def _geometry(
+        self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"]
+    ) -> dict[str, Any]:
+        """What all interactions take of the structure."""
+        if self.tabulated:
+            self._check_tables()
+        lengths = torch.linalg.vector_norm(edge_vectors, dim=-1)
+        directions = (edge_vectors / lengths[:, None]).to(self.dtype)
+        envelope = cutoff_envelope(lengths, self.config.cutoff).to(self.dtype)
+        harmonics = spherical_harmonics(directions, l_max=self.config.l_max)
+        return {
+            "lengths": lengths,
+            "basis": harmonics[:, :0] if self.tabulated else self.basis(lengths.to(self.dtype)),
+            "harmonics": harmonics * envelope[:, None],
+            "edges": prepare_edges(graph.edge_index, n_nodes=graph.n_nodes, backend=self.backend),
+        }
 
 
 def _degree_after(config: BackboneConfig, index: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gfm_models.backbone import Backbone, BackboneConfig
 from gfm_models.graph import AtomicGraph
 from gfm_models.heads import Head, HeadConfig, check_elements
+from gfm_models.kernels.backend import BackendChoice
 from gfm_models.zbl import ZBL
 
 Built = TypeVar("Built", bound=nn.Module)
@@ -81,13 +82,15 @@ def build_potential(
     *,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    backend: BackendChoice = "auto",
 ) -> MultiHeadPotential:
     """An untrained potential, its weights set by `seed` and the heads' names alone.
 
-    A head gets the same weights whichever other heads are built beside it.
+    A head gets the same weights whichever other heads are built beside it. The back end can be
+    changed at any time, see `Backbone.backend`.
     """
     return MultiHeadPotential(
-        _seeded(f"{seed}/backbone", lambda: Backbone(backbone, dtype=dtype)),
+        _seeded(f"{seed}/backbone", lambda: Backbone(backbone, dtype=dtype, backend=backend)),
         {
             name: _seeded(
                 f"{seed}/heads/{name}",

@@ -138,7 +138,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         f"{package}/{path.relative_to(root).as_posix()}"
         for package, root in PACKAGES.items()
         for path in root.rglob("*")
-        if path.suffix in (".py", ".yaml") or path.name == "py.typed"
+        if path.suffix in (".py", ".yaml", ".c", ".h") or path.name == "py.typed"
     }
     about = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     assert names - about == expected

@@ -1,9 +1,10 @@
-"""The public contract, passed by the backbone in both precisions."""
+"""The public contract, passed by the backbone in both precisions on every back end."""
 
 import pytest
 import torch
 from gfm_models.backbone import BackboneConfig
 from gfm_models.heads import HeadConfig
+from gfm_models.kernels.backend import Backend
 from gfm_models.potential import MultiHeadPotential, build_potential
 from gfm_models.testing import CHECKS
 
@@ -31,9 +32,16 @@ def architecture(request: pytest.FixtureRequest) -> BackboneConfig:
     return ARCHITECTURES[request.param]
 
 
+@pytest.fixture(params=["reference", "fused"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return request.param
+
+
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
-def potential(architecture: BackboneConfig, request: pytest.FixtureRequest) -> MultiHeadPotential:
-    return build_potential(architecture, HEADS, dtype=request.param, seed=3)
+def potential(
+    architecture: BackboneConfig, backend: Backend, request: pytest.FixtureRequest
+) -> MultiHeadPotential:
+    return build_potential(architecture, HEADS, dtype=request.param, seed=3, backend=backend)
 
 
 @pytest.mark.parametrize("head", HEADS)

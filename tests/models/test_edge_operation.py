@@ -1,4 +1,4 @@
-"""The edge operation against e3nn, against loops, and its derivatives."""
+"""The edge operation on every back end against e3nn, against loops, and its derivatives."""
 
 from typing import Any
 
@@ -8,11 +8,13 @@ import torch
 from e3nn import o3
 from gfm_models.backbone import irreps
 from gfm_models.harmonics import coupling, degree_slice, n_harmonics
-from gfm_models.kernels.edge_operation import edge_operation
+from gfm_models.kernels.backend import Backend
+from gfm_models.kernels.edge_operation import edge_operation, prepare_edges
 from gfm_models.kernels.paths import Path, natural_paths
 
 DEGREES = [(0, 1, 1), (1, 1, 1), (1, 2, 2), (0, 3, 3), (2, 2, 2), (2, 3, 3), (3, 3, 1)]
 N_NODES, N_EDGES, CHANNELS = 6, 17, 3
+BACKENDS: tuple[Backend, ...] = ("reference", "fused")
 
 
 class Inputs:
@@ -24,9 +26,11 @@ class Inputs:
         l_edge: int,
         l_out: int,
         *,
+        backend: Backend,
         n_edges: int = N_EDGES,
         channels: int = CHANNELS,
     ) -> None:
+        self.backend: Backend = backend
         generator = torch.Generator().manual_seed(0)
 
         def random(*shape: int) -> torch.Tensor:
@@ -41,20 +45,25 @@ class Inputs:
         self.edge_index = torch.stack([senders, receivers])
 
     def result(self) -> torch.Tensor:
-        return edge_operation(
-            self.radial,
-            self.harmonics,
-            self.features,
-            edge_index=self.edge_index,
-            paths=self.paths,
-        )
+        return self.operation(self.radial, self.harmonics, self.features)
+
+    def operation(
+        self, radial: torch.Tensor, harmonics: torch.Tensor, features: torch.Tensor
+    ) -> torch.Tensor:
+        edges = prepare_edges(self.edge_index, n_nodes=len(features), backend=self.backend)
+        return edge_operation(radial, harmonics, features, edges=edges, paths=self.paths)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return request.param
 
 
 @pytest.mark.usefixtures("e3nn_in_float64")
 @pytest.mark.parametrize("degrees", DEGREES, ids=str)
-def test_same_as_e3nn(degrees: tuple[int, int, int]) -> None:
+def test_same_as_e3nn(degrees: tuple[int, int, int], backend: Backend) -> None:
     l_in, l_edge, l_out = degrees
-    inputs = Inputs(*degrees)
+    inputs = Inputs(*degrees, backend=backend)
     product = o3.TensorProduct(
         irreps(CHANNELS, l_in),
         irreps(1, l_edge),
@@ -88,8 +97,8 @@ def e3nn_scale(path: Path) -> float:
 
 
 @pytest.mark.parametrize("degrees", [(1, 1, 1), (2, 2, 2)], ids=str)
-def test_same_as_the_loops(degrees: tuple[int, int, int]) -> None:
-    inputs = Inputs(*degrees)
+def test_same_as_the_loops(degrees: tuple[int, int, int], backend: Backend) -> None:
+    inputs = Inputs(*degrees, backend=backend)
     radial, y, h = (t.numpy() for t in (inputs.radial, inputs.harmonics, inputs.features))
     expected = np.zeros((N_NODES, n_harmonics(degrees[2]), CHANNELS))
     for e, (sender, receiver) in enumerate(inputs.edge_index.T.tolist()):
@@ -105,12 +114,12 @@ def test_same_as_the_loops(degrees: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(inputs.result().numpy(), expected, atol=1e-12)
 
 
-def test_nodes_without_neighbors_get_zero() -> None:
-    assert not Inputs(1, 2, 2).result()[-1].any()
+def test_nodes_without_neighbors_get_zero(backend: Backend) -> None:
+    assert not Inputs(1, 2, 2, backend=backend).result()[-1].any()
 
 
-def test_no_edges_at_all() -> None:
-    inputs = Inputs(1, 2, 2, n_edges=0)
+def test_no_edges_at_all(backend: Backend) -> None:
+    inputs = Inputs(1, 2, 2, backend=backend, n_edges=0)
     inputs.features.requires_grad_()
     result = inputs.result()
     assert result.shape == (N_NODES, n_harmonics(2), CHANNELS)
@@ -119,14 +128,14 @@ def test_no_edges_at_all() -> None:
     assert not gradient.any()
 
 
-def test_no_nodes_at_all() -> None:
-    inputs = Inputs(1, 2, 2, n_edges=0)
+def test_no_nodes_at_all(backend: Backend) -> None:
+    inputs = Inputs(1, 2, 2, backend=backend, n_edges=0)
     inputs.features = inputs.features[:0]
     assert inputs.result().shape == (0, n_harmonics(2), CHANNELS)
 
 
-def test_order_of_edges_of_one_receiver_does_not_matter() -> None:
-    inputs = Inputs(1, 2, 2)
+def test_order_of_edges_of_one_receiver_does_not_matter(backend: Backend) -> None:
+    inputs = Inputs(1, 2, 2, backend=backend)
     expected = inputs.result()
     order = torch.cat(
         [(inputs.edge_index[1] == node).nonzero()[:, 0].flip(0) for node in range(N_NODES)]
@@ -136,8 +145,8 @@ def test_order_of_edges_of_one_receiver_does_not_matter() -> None:
     torch.testing.assert_close(inputs.result(), expected, atol=1e-13, rtol=0)
 
 
-def test_float32_stays_float32() -> None:
-    inputs = Inputs(1, 2, 2)
+def test_float32_stays_float32(backend: Backend) -> None:
+    inputs = Inputs(1, 2, 2, backend=backend)
     expected = inputs.result()
     for name in ("radial", "harmonics", "features"):
         setattr(inputs, name, getattr(inputs, name).float())
@@ -145,21 +154,13 @@ def test_float32_stays_float32() -> None:
     torch.testing.assert_close(inputs.result().double(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_first_and_second_derivatives() -> None:
-    inputs = Inputs(1, 1, 1, n_edges=4, channels=1)
-
-    def operation(
-        radial: torch.Tensor, harmonics: torch.Tensor, features: torch.Tensor
-    ) -> torch.Tensor:
-        return edge_operation(
-            radial, harmonics, features, edge_index=inputs.edge_index, paths=inputs.paths
-        )
-
+def test_first_and_second_derivatives(backend: Backend) -> None:
+    inputs = Inputs(1, 1, 1, backend=backend, n_edges=4, channels=1)
     arguments = tuple(
         t.requires_grad_() for t in (inputs.radial, inputs.harmonics, inputs.features)
     )
-    assert torch.autograd.gradcheck(operation, arguments)
-    assert torch.autograd.gradgradcheck(operation, arguments)
+    assert torch.autograd.gradcheck(inputs.operation, arguments)
+    assert torch.autograd.gradgradcheck(inputs.operation, arguments)
 
 
 def products_of(a: int, b: int) -> list[Any]:

@@ -69,20 +69,18 @@ def test_bessel_functions_are_orthogonal_in_the_ball() -> None:
     torch.testing.assert_close(overlap, CUTOFF**2 * torch.eye(4).double(), atol=1e-9, rtol=0)
 
 
-def test_radial_weights_vanish_with_the_envelope() -> None:
+def test_radial_weights_are_one_for_each_path_and_channel() -> None:
     weights = RadialWeights(n_radial=3, hidden=[5], n_paths=2, channels=4, dtype=torch.float64)
     basis = torch.randn(6, 3, dtype=torch.float64)
-    envelope = torch.tensor([1.0, 0.5, 0.0, 1.0, 0.0, 0.25], dtype=torch.float64)
-    values = weights(basis, envelope)
+    values = weights(basis)
     assert values.shape == (6, 2, 4)
-    assert not values[envelope == 0].any()
-    torch.testing.assert_close(values[1], 0.5 * weights(basis, torch.ones_like(envelope))[1])
+    assert torch.equal(values.flatten(1), weights.mlp(basis))
 
 
 def test_radial_weights_without_hidden_layers_are_linear() -> None:
     weights = RadialWeights(n_radial=3, hidden=[], n_paths=1, channels=2, dtype=torch.float64)
-    basis, envelope = torch.randn(2, 3, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
-    torch.testing.assert_close(weights(3 * basis, envelope), 3 * weights(basis, envelope))
+    basis = torch.randn(2, 3, dtype=torch.float64)
+    torch.testing.assert_close(weights(3 * basis), 3 * weights(basis))
 
 
 def test_linear_layers_keep_the_variance() -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from gfm_models.kernels.edge_operation import Edges, prepare_edges
 from gfm_models.layers.recompute import recomputed
 
 
@@ -20,10 +21,10 @@ def interact_in_blocks(
     features: Float[Tensor, "nodes components channels"],
     *,
     elements: Float[Tensor, "nodes element_channels"],
+    lengths: Float[Tensor, " edges"],
     basis: Float[Tensor, "edges n_radial"],
-    envelope: Float[Tensor, " edges"],
     harmonics: Float[Tensor, "edges harmonics"],
-    edge_index: Int[Tensor, "2 edges"],
+    edges: Edges,
     block_edges: int,
 ) -> Float[Tensor, "nodes components_out channels"]:
     """What `interaction` gives for the same arguments, with little kept for the derivatives.
@@ -32,21 +33,27 @@ def interact_in_blocks(
         interaction: See `Interaction`.
         features: As there, like all that is not said here.
         elements: As there.
+        lengths: As there.
         basis: As there.
-        envelope: As there.
         harmonics: As there.
-        edge_index: As there; edges are sorted by receiver.
+        edges: As there.
         block_edges: Edges of a block, about; a block has whole atoms.
     """
-    n_nodes, n_edges = cut(edge_index[1], n_nodes=len(elements), block_edges=block_edges)
+    n_nodes, n_edges = cut(edges.edge_index[1], n_nodes=len(elements), block_edges=block_edges)
     of_nodes = elements.split(n_nodes)
-    of_edges = [tensor.split(n_edges) for tensor in (basis, envelope, harmonics)]
+    of_edges = [tensor.split(n_edges) for tensor in (lengths, basis, harmonics)]
     first, new = 0, []
-    for count, own, index, *edges in zip(
-        n_nodes, of_nodes, edge_index.split(n_edges, dim=1), *of_edges, strict=True
+    for count, own, index, *geometry in zip(
+        n_nodes, of_nodes, edges.edge_index.split(n_edges, dim=1), *of_edges, strict=True
     ):
-        block = _Block(interaction, index - index.new_tensor([[0], [first]]))
-        new.append(recomputed(block, [features, own, *edges], list(interaction.parameters())))
+        of_block = prepare_edges(
+            index - index.new_tensor([[0], [first]]),
+            n_nodes=len(features),
+            n_receivers=count,
+            backend=edges.backend,
+        )
+        block = _Block(interaction, of_block)
+        new.append(recomputed(block, [features, own, *geometry], list(interaction.parameters())))
         first += count
     return torch.cat(new)
 
@@ -71,18 +78,18 @@ def _differences(bounds: list[int]) -> list[int]:
 class _Block:
     """The interaction of some receivers with all senders."""
 
-    def __init__(self, interaction: nn.Module, edge_index: Int[Tensor, "2 edges"]) -> None:
+    def __init__(self, interaction: nn.Module, edges: Edges) -> None:
         self.interaction = interaction
-        self.edge_index = edge_index
+        self.edges = edges
 
     def __call__(
-        self, features: Tensor, elements: Tensor, basis: Tensor, envelope: Tensor, harmonics: Tensor
+        self, features: Tensor, elements: Tensor, lengths: Tensor, basis: Tensor, harmonics: Tensor
     ) -> Tensor:
         return self.interaction(
             features,
             elements=elements,
+            lengths=lengths,
             basis=basis,
-            envelope=envelope,
             harmonics=harmonics,
-            edge_index=self.edge_index,
+            edges=self.edges,
         )

@@ -1,13 +1,22 @@
 """One interaction: gather the neighbourhood, then take products at the node."""
 
+import copy
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfm_models.kernels.edge_operation import edge_operation
+from gfm_models.kernels.edge_operation import (
+    Edges,
+    edge_operation,
+    tabulated_edge_operation,
+    whole_vectors,
+)
 from gfm_models.kernels.paths import natural_paths
+from gfm_models.kernels.spline import RadialTable, tabulate
+from gfm_models.kernels.tabulated_library import tabulated_library
 from gfm_models.layers.mixing import ChannelMixing, linear
-from gfm_models.layers.radial import RadialWeights
+from gfm_models.layers.radial import BesselBasis, RadialWeights
 from gfm_models.layers.sphere import CORRELATION, SphereProduct
 
 
@@ -33,6 +42,7 @@ class Interaction(nn.Module):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
+        self.table: RadialTable | None = None
         self.paths = natural_paths(l_in=l_in, l_edge=l_max, l_out=l_max)
         self.radial = RadialWeights(
             n_radial=n_radial,
@@ -52,26 +62,43 @@ class Interaction(nn.Module):
         features: Float[Tensor, "senders components channels"],
         *,
         elements: Float[Tensor, "receivers element_channels"],
+        lengths: Float[Tensor, " edges"],
         basis: Float[Tensor, "edges n_radial"],
-        envelope: Float[Tensor, " edges"],
         harmonics: Float[Tensor, "edges harmonics"],
-        edge_index: Int[Tensor, "2 edges"],
+        edges: Edges,
     ) -> Float[Tensor, "receivers components_out channels"]:
         """New features of every receiver, from its neighbours' `features`.
 
-        `edge_index` counts senders and receivers each by themselves; mostly they are the same.
+        `harmonics` are to vanish with two derivatives at the cutoff. Radial weights are made of
+        `basis`, or where there is a table, of `lengths` in Å, float64. Edges count senders and
+        receivers each by themselves; mostly they are the same.
         """
-        gathered = edge_operation(
-            self.radial(basis, envelope),
-            harmonics,
-            features,
-            edge_index=edge_index,
-            paths=self.paths,
-            n_receivers=len(elements),
-        )
+        shared = {"edges": edges, "paths": self.paths}
+        if self.table is not None:
+            gathered = tabulated_edge_operation(
+                lengths, harmonics, features, table=self.table, **shared
+            )
+        else:
+            gathered = edge_operation(self.radial(basis), harmonics, features, **shared)
         weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1)).movedim(1, 0)
         bounded = soft_bound(gathered / self.norm)
         return self.mix_after(self.product(self.mix_before(bounded), weights))
+
+    def tabulate(self, basis: BesselBasis) -> None:
+        """Read radial weights off a table from now on; see `Backbone.tabulate`.
+
+        Args:
+            basis: In float64, which the table is made in.
+        """
+        radial = copy.deepcopy(self.radial).double()
+        radial.compute_dtype = torch.float64
+        dtype = self.mix_before.weight.dtype
+        with torch.no_grad():
+            table = tabulate(lambda r: radial(basis(r)), cutoff=basis.cutoff)
+        lanes = tabulated_library(self.paths, dtype).lanes
+        self.table = RadialTable(
+            rows=whole_vectors(table.rows.to(dtype), lanes).contiguous(), scale=table.scale
+        )
 
 
 def soft_bound(

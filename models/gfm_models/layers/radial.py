@@ -46,10 +46,10 @@ class BesselBasis(nn.Module):
 
 
 class RadialWeights(nn.Module):
-    """One weight per path and channel as a function of distance, zero from the cutoff on.
+    """One weight per path and channel as a function of distance, R(r) = MLP(basis(r)).
 
-    R(r) = envelope(r) · MLP(basis(r)): it does not depend on the species, so that it can be
-    tabulated for inference.
+    It does not depend on the species, so that it can be tabulated for inference. What makes it end
+    smoothly at the cutoff, `cutoff_envelope`, is applied to the harmonics instead: they are fewer.
     """
 
     def __init__(
@@ -73,11 +73,10 @@ class RadialWeights(nn.Module):
         self.compute_dtype = dtype
 
     def forward(
-        self, basis: Float[Tensor, "edges n_radial"], envelope: Float[Tensor, " edges"]
+        self, basis: Float[Tensor, "edges n_radial"]
     ) -> Float[Tensor, "edges paths channels"]:
         """Weights of every path and channel on every edge."""
         rounds = self.compute_dtype != basis.dtype
         with torch.autocast(basis.device.type, self.compute_dtype, enabled=rounds):
             values = self.mlp(basis)
-        weights = values.to(basis.dtype) * envelope[:, None]
-        return weights.unflatten(-1, (self.n_paths, self.channels))
+        return values.to(basis.dtype).unflatten(-1, (self.n_paths, self.channels))
