@@ -1,10 +1,11 @@
-"""Time of the edge operation T(R, Y, h) against two other ways of computing the same.
+"""Time of the edge operation T(R, Y, h) on its back ends, and of two other ways to the same.
 
     python benchmarks/edge_operation.py [--repetitions N]
 
-In float32, on one thread. Three variants are compared:
+In float32, on one thread. Four variants are compared:
 
-- `padded`: `gfm_models.kernels.edge_operation`, one batched product per degree;
+- `fused`: the compiled kernel, its edges put in order beforehand;
+- `reference`: the project's own in plain torch, one batched product per degree;
 - `messages`: the message of every edge, then `index_add` over receivers;
 - `e3nn`: e3nn's TensorProduct `uvu` with one weight per edge, path and channel, then `index_add`,
   as NequIP and MACE do it. Paths to one degree are added inside the product, which those models
@@ -37,7 +38,8 @@ from gfm_models.harmonics import (
     spherical_harmonics,
     split_degrees,
 )
-from gfm_models.kernels.edge_operation import edge_operation
+from gfm_models.kernels.backend import Backend
+from gfm_models.kernels.edge_operation import edge_operation, prepare_edges
 from gfm_models.kernels.paths import Path, natural_paths
 from gfm_pretrain.table import text_table
 from jaxtyping import Float, Int
@@ -89,7 +91,7 @@ def main() -> None:
         for row in case_rows(name, graph, l_in=l_in, channels=channels, repetitions=repetitions)
     ]
     header = ("system", "edges", "l_in", "channels", "work", "variant", "min ms", "median", "max")
-    print(text_table((*header, "× padded min", "median", "max"), rows))
+    print(text_table((*header, "× fused min", "median", "max"), rows))
 
 
 def systems() -> dict[str, AtomicGraph]:
@@ -111,7 +113,8 @@ def case_rows(
     """Rows of the table for one case, after a check that all variants agree."""
     paths = natural_paths(l_in=l_in, l_edge=L_MAX, l_out=L_MAX)
     variants = [
-        padded(graph.edge_index, paths),
+        by_backend("fused", graph, paths),
+        by_backend("reference", graph, paths),
         by_message(graph.edge_index, paths, graph.n_nodes),
         with_e3nn(graph.edge_index, paths, graph.n_nodes, l_in=l_in, channels=channels),
     ]
@@ -140,11 +143,12 @@ def random_arguments(
     )
 
 
-def padded(edge_index: Int[Tensor, "2 edges"], paths: Sequence[Path]) -> Variant:
+def by_backend(backend: Backend, graph: AtomicGraph, paths: tuple[Path, ...]) -> Variant:
     """The project's own."""
+    edges = prepare_edges(graph.edge_index, n_nodes=graph.n_nodes, backend=backend)
     return Variant(
-        name="padded",
-        operation=partial(edge_operation, edge_index=edge_index, paths=paths),
+        name=backend,
+        operation=partial(edge_operation, edges=edges, paths=paths),
         to_own=lambda *arguments: arguments,
         from_own=lambda result: result,
     )
