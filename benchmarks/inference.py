@@ -1,0 +1,124 @@
+"""Energies, forces and stress beside MACE, NequIP and SevenNet: time, memory, and large systems.
+
+    python benchmarks/inference.py [--rounds N] [--threads N] [--models NAME …] [--systems NAME …]
+
+Installs each peer from PyPI into an environment of its own (build/peers/, minutes, once). All have
+random weights of the published shapes and 89 elements, are in float32, and are asked through their
+own ASE calculators for structures whose atoms move at every call; see peers/*_peer.py. In every
+round each model has a turn of 0.2 s or one call, in a process of its own and one after the other;
+ratios are of the same round. With one thread times are of the processor, with several of the
+clock. Everything is done twice, with glibc's allocator keeping pages and as it is, for all models
+alike.
+
+Memory is the most that a process held that computed one system three times, pages kept. Scaling is
+about this project alone: boxes of water up to 100 000 atoms, each in a fresh process.
+
+Prints the tables for RESULTS.md and draws docs/inference-peers.png and docs/inference-scaling.png.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from gfm_pretrain.table import markdown_table
+from machine import describe_machine
+from peers.allocator import Allocator
+from peers.interleaving import MODELS, OURS, Times, running, time_in_turn
+from peers.report import plot_ratios, plot_scaling, quantities
+from peers.structures import SYSTEMS
+
+DOCS = Path(__file__).parents[1] / "docs"
+MEMORY_SYSTEMS = ("aspirin", "64 H2O", "Si 1000")
+CALLS = 3
+SIDES = (4, 6, 10, 16, 24, 32)
+"""Water molecules along an edge of the box: 192 to 98 304 atoms."""
+
+
+def main() -> None:
+    """Time, print, draw."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of every system (7)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of a model (1)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument(
+        "--only", choices=["speed", "memory", "scaling"], help="one of the three parts"
+    )
+    parser.add_argument(
+        "--memory-limit", type=float, default=16.0, metavar="GB", help="of scaling (16)"
+    )
+    options = parser.parse_args()
+    names = list(dict.fromkeys([OURS, *options.models]))
+    torch.set_num_threads(options.threads)
+    print(describe_machine(), flush=True)
+    if options.only in (None, "speed"):
+        compare(names, options.systems, rounds=options.rounds, threads=options.threads)
+    if options.only in (None, "memory"):
+        systems = [name for name in options.systems if name in MEMORY_SYSTEMS]
+        print(f"\n{memory_table(names, systems, threads=options.threads)}", flush=True)
+    if options.only in (None, "scaling"):
+        scale(threads=options.threads, memory_limit=options.memory_limit)
+
+
+def compare(names: Sequence[str], systems: Sequence[str], *, rounds: int, threads: int) -> None:
+    """The table of times, and its plot."""
+    measured: dict[tuple[Allocator, str], Times] = {}
+    for allocator in ("kept", "stock"):
+        found = time_in_turn(
+            names, "call", systems, rounds=rounds, threads=threads, allocator=allocator
+        )
+        measured |= {(allocator, system): times for system, times in found.items()}
+    print(f"{rounds} rounds\n\n{quantities(measured, threads=threads, unit='µs/atom')}", flush=True)
+    plot_ratios(
+        measured,
+        DOCS / "inference-peers.png",
+        threads=threads,
+        title="energies, forces and stress: medians and range of the rounds",
+    )
+
+
+def memory_table(names: Sequence[str], systems: Sequence[str], *, threads: int) -> str:
+    """Peak memory of a process, and how much of it came with the calls."""
+    rows = []
+    for system in systems:
+        peaks = {name: memory_of(name, system, threads=threads) for name in names}
+        for name, (peak, before) in peaks.items():
+            share = f"{peaks[OURS][0] / peak:.2f}"
+            rows.append((system, name, f"{peak:.0f}", f"{peak - before:.0f}", share))
+    return markdown_table(("system", "model", "peak MB", "of calls MB", "ours / model"), rows)
+
+
+def memory_of(name: str, system: str, *, threads: int) -> tuple[float, float]:
+    """Peak megabytes after some calls, and megabytes when the model had just been loaded."""
+    with running(name, threads=threads, allocator="kept") as worker:
+        before = worker.ask("load")["VmRSS"]
+        for _ in range(CALLS):
+            worker.ask("call", system)
+        return worker.ask("memory")["VmHWM"], before
+
+
+def scale(*, threads: int, memory_limit: float) -> None:
+    """The table of sizes, up to what the limit holds, and its plot."""
+    sizes, rows = [], []
+    for side in SIDES:
+        n_atoms = 3 * side**3
+        with running(OURS, threads=threads, allocator="kept", memory_limit=memory_limit) as worker:
+            before = worker.ask("load")["VmRSS"]
+            answers = [worker.ask("call", f"water {side}") for _ in range(CALLS)]
+            failed = next((answer["error"] for answer in answers if "error" in answer), None)
+            if failed is not None:
+                rows.append((n_atoms, "-", "-", f"needs more than {memory_limit:g} GB"))
+                break
+            peak = worker.ask("memory")["VmHWM"]
+        seconds = float(np.min([answer["cpu" if threads == 1 else "wall"] for answer in answers]))
+        sizes.append((n_atoms, seconds, peak - before))
+        per_atom = (f"{1e6 * seconds / n_atoms:.0f}", f"{1e3 * (peak - before) / n_atoms:.1f}")
+        rows.append((n_atoms, *per_atom, f"{peak:.0f}"))
+    print(f"\n{markdown_table(('atoms', 'µs/atom', 'kB/atom', 'peak MB'), rows)}", flush=True)
+    plot_scaling(sizes, DOCS / "inference-scaling.png")
+
+
+if __name__ == "__main__":
+    main()
