@@ -160,14 +160,14 @@ class Backbone(nn.Module):
 
     @property
     def backend(self) -> Backend:
-        """What the edge operation is computed with here, "fused" or "reference".
+        """What the edge operation is computed with here: "fused", "triton" or "reference".
 
         Setting it to one of these, or to "auto", chooses anew. What "fused" needs is built when it
         is first asked for, here or by the first forward pass.
 
         Raises:
-            ValueError: no such choice, or "fused" for another device than the CPU.
-            BuildError: "fused" was chosen and cannot be built here.
+            ValueError: no such choice, or "fused" or "triton" for a device that it is not for.
+            BuildError: "fused" or "triton" was chosen and cannot work here.
         """
         if self._backend is None:
             self._backend = choose_backend(
@@ -204,10 +204,10 @@ class Backbone(nn.Module):
         exact derivative of the energy with it. Choosing a back end, or moving the model, ends it.
 
         Raises:
-            ValueError: the back end is the reference, or radial networks that can be trained.
+            ValueError: the back end is not the fused one, or radial networks that can be trained.
         """
         if self.backend != "fused":
-            raise ValueError("tables are for backend='fused', this one is the reference")
+            raise ValueError(f"tables are for backend='fused', this one is '{self.backend}'")
         if any(p.requires_grad for p in self._radial_parameters()):
             raise ValueError("tables are for inference; call requires_grad_(False) first")
         config = self.config

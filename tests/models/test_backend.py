@@ -50,7 +50,9 @@ def test_the_choice_can_be_changed() -> None:
 
 
 def test_unknown_choices_are_refused() -> None:
-    with pytest.raises(ValueError, match="no back end 'cuda'; they are: auto, fused, reference"):
+    with pytest.raises(
+        ValueError, match="no back end 'cuda'; they are: auto, fused, triton, reference"
+    ):
         Backbone(TINY, backend="cuda")  # pyright: ignore[reportArgumentType] (that is the point)
     backbone = Backbone(TINY)
     with pytest.raises(ValueError, match="no back end 'Fused'"):

@@ -11,12 +11,17 @@ from gfm_models.kernels.compiler import BuildError
 from gfm_models.kernels.edge_library import edge_library
 from gfm_models.kernels.library import order_library
 from gfm_models.kernels.paths import Path
+from gfm_models.kernels.triton_probe import check_triton
 
-Backend = Literal["fused", "reference"]
-"""`fused` is compiled C for the CPU, `reference` plain torch for every device."""
+Backend = Literal["fused", "triton", "reference"]
+"""`fused` is compiled C for the CPU, `triton` for GPUs, `reference` plain torch for any device."""
 
-BackendChoice = Literal["auto", "fused", "reference"]
-"""`auto` is `fused` on a CPU that has, or had once, a C compiler at hand."""
+BackendChoice = Literal["auto", "fused", "triton", "reference"]
+"""`auto` is `fused` on a CPU that has, or had once, a C compiler at hand, `triton` on a GPU for
+which Triton is installed."""
+
+TRITON_DEVICES = ("cuda", "xpu")
+"""ROCm calls itself cuda."""
 
 
 def choose_backend(
@@ -28,29 +33,56 @@ def choose_backend(
 ) -> Backend:
     """The back end to compute with; builds what `fused` needs.
 
-    With "auto" and no compiler it is the reference, and a warning says so once in a process.
+    With "auto", where neither `fused` nor `triton` can be had, it is the reference, and a warning
+    says so once in a process.
 
     Raises:
-        ValueError: no such choice, or "fused" for another device than the CPU.
-        BuildError: "fused" cannot be built here; says how it can.
+        ValueError: no such choice, or "fused" or "triton" for a device that it is not for.
+        BuildError: "fused" or "triton" was chosen and cannot work here; says how it can.
     """
     check_choice(choice)
-    if choice == "reference" or (choice == "auto" and device.type != "cpu"):
+    fast = _fast_backend(device)
+    if choice == "reference" or (choice == "auto" and fast is None):
         return "reference"
-    if device.type != "cpu":
+    if fast is None or choice not in ("auto", fast):
         raise ValueError(
-            f"backend='fused' is for the CPU, the model is on '{device}'; take backend='reference'"
+            f"backend='{choice}' is for {_DEVICES[choice]}, the model is on '{device}'; take "
+            f"backend='{fast or 'reference'}'"
         )
     try:
-        order_library()
-        for paths in path_lists:
-            edge_library(paths, dtype)
+        _prepare(fast, path_lists, dtype=dtype, device=device)
     except BuildError as error:
-        if choice == "fused":
+        if choice != "auto":
             raise
         _warn_once(str(error))
         return "reference"
-    return "fused"
+    return fast
+
+
+def _prepare(
+    backend: Backend,
+    path_lists: Iterable[tuple[Path, ...]],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Build what it needs; functions for a GPU are compiled later, when they are called."""
+    if backend == "triton":
+        check_triton(device)
+        return
+    order_library()
+    for paths in path_lists:
+        edge_library(paths, dtype)
+
+
+_DEVICES = {"fused": "the CPU", "triton": f"GPUs ({', '.join(TRITON_DEVICES)})"}
+
+
+def _fast_backend(device: torch.device) -> Backend | None:
+    """What a device is made full use of with, if there is such a thing."""
+    if device.type == "cpu":
+        return "fused"
+    return "triton" if device.type in TRITON_DEVICES else None
 
 
 def check_choice(choice: str) -> None:

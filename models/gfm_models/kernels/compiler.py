@@ -58,7 +58,7 @@ def build_library(name: str, files: Mapping[str, str], *, defines: Mapping[str, 
     folder = cache_folder()
     if folder is not None and (folder / library).exists():
         return folder / library
-    folder = _writable(folder)
+    folder = writable(folder)
     with _lock(folder / f"{library}.lock"):
         if not (folder / library).exists():
             _compile(compiler, options, files, target=folder / library)
@@ -75,7 +75,7 @@ def cache_folder() -> Path | None:
     return None if base is None else base / "gfmcalc" / "kernels"
 
 
-def _writable(folder: Path | None) -> Path:
+def writable(folder: Path | None) -> Path:
     """The folder, or one of this process alone where it cannot be written to."""
     try:
         if folder is None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from gfm_models.kernels.backend import Backend
 from gfm_models.kernels.edge_library import edge_library
 from gfm_models.kernels.fused import edge_order, edge_value, flatten_paths
+from gfm_models.kernels.library import OTHER_GRAPH, receivers_in
 from gfm_models.kernels.paths import Path
 from gfm_models.kernels.reference import reference_edge_operation
 from gfm_models.kernels.spline import RadialTable
@@ -35,12 +36,10 @@ class Edges:
     """Number of receivers; mostly they are the senders, too."""
 
     order: Int[Tensor, " order"] | None
-    """For the fused back end: edges by receiver and by sender. None is for the reference."""
+    """Edges by receiver and by sender; None for the reference, which needs no such thing."""
 
-    @property
-    def backend(self) -> Backend:
-        """What they were prepared for."""
-        return "reference" if self.order is None else "fused"
+    backend: Backend
+    """What they were prepared for."""
 
 
 def prepare_edges(
@@ -55,16 +54,16 @@ def prepare_edges(
     Args:
         edge_index: Senders and receivers; edges are sorted by receiver.
         n_nodes: Number of nodes.
-        backend: "fused" or "reference"; see `choose_backend`.
+        backend: See `choose_backend`.
         n_receivers: Number of receivers, where they are not the same nodes as the senders.
 
     Raises:
-        ValueError: an edge of a node that does not exist, or edges in another order; "fused" alone
-            looks.
+        ValueError: an edge of a node that does not exist, or edges in another order; the
+            reference does not look.
     """
     count = n_nodes if n_receivers is None else n_receivers
-    order = edge_order(edge_index, n_nodes, count) if backend == "fused" else None
-    return Edges(edge_index=edge_index, n_receivers=count, order=order)
+    order = None if backend == "reference" else edge_order(edge_index, n_nodes, count)
+    return Edges(edge_index=edge_index, n_receivers=count, order=order, backend=backend)
 
 
 def edge_operation(
@@ -97,6 +96,9 @@ def edge_operation(
             paths=paths,
             n_receivers=edges.n_receivers,
         )
+    if edges.backend == "triton":
+        _check_order(edges, harmonics, features)
+        return edge_value(radial, harmonics, features, edges.order, flatten_paths(paths))
     lanes = edge_library(tuple(paths), features.dtype).lanes
     value = edge_value(
         whole_vectors(radial, lanes),
@@ -146,6 +148,14 @@ def whole_vectors(
     """Channels filled up with zeros to a multiple of what a register of the processor holds."""
     missing = -tensor.shape[-1] % lanes
     return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
+
+
+def _check_order(edges: Edges, harmonics: Tensor, features: Tensor) -> None:
+    """Refuse those of another graph by their number: what is on a GPU is not looked at."""
+    assert edges.order is not None
+    n_receivers = receivers_in(edges.order, n_senders=len(features), n_edges=len(harmonics))
+    if n_receivers != edges.n_receivers:
+        raise ValueError(OTHER_GRAPH)
 
 
 def _without_padding(value: Tensor, features: Tensor) -> Tensor:

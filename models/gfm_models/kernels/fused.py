@@ -14,14 +14,15 @@ F = Σ G · T(R, Y, h), x = (R, Y, h) and changes u, v of x:
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gfm_models.harmonics import n_harmonics
 from gfm_models.kernels.edge_library import EdgeLibrary, edge_library
+from gfm_models.kernels.edge_order import order_by_torch
 from gfm_models.kernels.library import Triple, order_edges, order_length, receivers_in
 from gfm_models.kernels.operations import Operation
 from gfm_models.kernels.paths import Path
+from gfm_models.kernels.triton_library import TritonLibrary, triton_library
 
 
 def flatten_paths(paths: Sequence[Path]) -> list[int]:
@@ -60,7 +61,7 @@ def edge_value(
 ) -> Tensor:
     """T(R, Y, h)."""
     at = _contiguous(radial, harmonics, features)
-    return _library(paths, features.dtype).value(at, order)
+    return _library(paths, features).value(at, order)
 
 
 @Operation
@@ -74,7 +75,7 @@ def edge_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of Σ cotangent · T by R, Y and h."""
     at = _contiguous(radial, harmonics, features)
-    return _library(paths, features.dtype).gradient(cotangent.contiguous(), at, order)
+    return _library(paths, features).gradient(cotangent.contiguous(), at, order)
 
 
 @Operation
@@ -91,7 +92,7 @@ def edge_tangent(
     """Change of T when R, Y and h change."""
     at = _contiguous(radial, harmonics, features)
     change = _contiguous(d_radial, d_harmonics, d_features)
-    return _library(paths, features.dtype).tangent(at, change, order)
+    return _library(paths, features).tangent(at, change, order)
 
 
 @Operation
@@ -109,8 +110,19 @@ def edge_curvature(
     """Change of the gradients when R, Y and h change."""
     at = _contiguous(radial, harmonics, features)
     change = _contiguous(d_radial, d_harmonics, d_features)
-    library = _library(paths, features.dtype)
+    library = _library(paths, features)
     return library.curvature(cotangent.contiguous(), at, change, order)
+
+
+# On accelerators, too.
+
+for _operation in (edge_value, edge_gradient, edge_tangent, edge_curvature):
+    _operation.on_accelerators(_operation.function)
+
+
+@edge_order.on_accelerators
+def _(edge_index: Tensor, n_senders: int, n_receivers: int) -> Tensor:
+    return order_by_torch(edge_index.contiguous(), n_senders=n_senders, n_receivers=n_receivers)
 
 
 # Shapes alone, for torch.compile and export.
@@ -189,8 +201,10 @@ edge_tangent.derivative(_tangent_backward, setup=_keep_inputs)
 edge_curvature.derivative(_curvature_backward, setup=_keep_inputs)
 
 
-def _library(paths: Sequence[int], dtype: torch.dtype) -> EdgeLibrary:
-    return edge_library(unflatten_paths(paths), dtype)
+def _library(paths: Sequence[int], features: Tensor) -> EdgeLibrary | TritonLibrary:
+    """Compiled C for the CPU, Triton elsewhere."""
+    library = edge_library if features.device.type == "cpu" else triton_library
+    return library(unflatten_paths(paths), features.dtype)
 
 
 def _contiguous(radial: Tensor, harmonics: Tensor, features: Tensor) -> Triple:

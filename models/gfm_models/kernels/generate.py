@@ -27,7 +27,7 @@ class Entry:
 
 def paths_header(paths: Sequence[Path]) -> str:
     """The file `paths.h`: sizes, and K from the harmonics and back."""
-    flat = [entry for of_path in _entries(paths) for entry in of_path]
+    flat = [entry for of_path in path_entries(paths) for entry in of_path]
     sizes = path_sizes(paths) | {"N_COUPLINGS": len(flat)}
     lines = [f"#define {name} {size}" for name, size in sizes.items()]
     lines += _function("void couple(const real *y, real *k)", _couple(flat))
@@ -38,7 +38,7 @@ def paths_header(paths: Sequence[Path]) -> str:
 
 def blocks_header(paths: Sequence[Path], *, tabulated: bool = False) -> str:
     """The file `blocks.h` or `tabulated_blocks.h`: what is done with LANES channels of an edge."""
-    entries = list(_entries(paths))
+    entries = list(path_entries(paths))
     lines = []
     for signature, statements in (_TABULATED_BLOCKS if tabulated else _BLOCKS).items():
         lines += _function(signature, [s for p, e in enumerate(entries) for s in statements(p, e)])
@@ -57,10 +57,11 @@ def path_sizes(paths: Sequence[Path]) -> dict[str, int]:
 
 def count_couplings(paths: Sequence[Path]) -> int:
     """Number of nonzero K_p[m1, m3], in which the work of an edge is measured."""
-    return sum(len(entries) for entries in _entries(paths))
+    return sum(len(entries) for entries in path_entries(paths))
 
 
-def _entries(paths: Sequence[Path]) -> Iterator[list[Entry]]:
+def path_entries(paths: Sequence[Path]) -> Iterator[list[Entry]]:
+    """Those of each path."""
     number = 0
     for path in paths:
         c = coupling(path.l_in, path.l_edge, path.l_out)

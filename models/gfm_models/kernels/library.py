@@ -57,9 +57,14 @@ def order_edges(edge_index: Tensor, *, n_senders: int, n_receivers: int) -> Tens
     sizes = map(ctypes.c_int64, (n_senders, n_receivers, n_edges))
     status = order_library().edge_order(*sizes, pointer(edge_index), pointer(order))
     if status:
-        last = {"last_sender": n_senders - 1, "last_receiver": n_receivers - 1}
-        raise ValueError(_MESSAGES[status].format(**last))
+        raise order_error(status, n_senders=n_senders, n_receivers=n_receivers)
     return order
+
+
+def order_error(status: int, *, n_senders: int, n_receivers: int) -> ValueError:
+    """What is wrong with edges; `status` as in `edge_order.c`."""
+    last = {"last_sender": n_senders - 1, "last_receiver": n_receivers - 1}
+    return ValueError(_MESSAGES[status].format(**last))
 
 
 def order_length(n_senders: int, n_receivers: int, n_edges: int) -> int:
@@ -91,13 +96,7 @@ class PathLibrary:
         self._n_harmonics, self._n_out = sizes["N_HARMONICS"], sizes["N_OUT"]
 
     def _check(self, tensor: Tensor, *shape: int) -> None:
-        """Refuse what C would read blindly."""
-        if tensor.shape != shape or tensor.dtype != self._dtype:
-            raise ValueError(
-                f"the edge operation takes a {self._dtype} tensor of shape {list(shape)} here, "
-                f"got {tensor.dtype} and {list(tensor.shape)}"
-            )
-        assert tensor.is_contiguous()
+        check_tensor(tensor, self._dtype, *shape)
 
     def _shape(self, order: Tensor, harmonics: Tensor, features: Tensor) -> Shape:
         """Sizes as C takes them."""
@@ -117,6 +116,20 @@ class PathLibrary:
         n_threads = max(1, min(torch.get_num_threads(), work // WORK_OF_A_THREAD))
         if self._functions[name](ctypes.byref(shape), *arguments, n_threads):
             raise ValueError(OTHER_GRAPH)
+
+
+def check_tensor(tensor: Tensor, dtype: torch.dtype, *shape: int) -> None:
+    """Refuse what would be read blindly.
+
+    Raises:
+        ValueError: another shape or precision.
+    """
+    if tensor.shape != shape or tensor.dtype != dtype:
+        raise ValueError(
+            f"the edge operation takes a {dtype} tensor of shape {list(shape)} here, "
+            f"got {tensor.dtype} and {list(tensor.shape)}"
+        )
+    assert tensor.is_contiguous()
 
 
 @functools.cache
