@@ -141,7 +141,7 @@ def test_a_kept_library_needs_no_writing(cache: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise AssertionError("written to")
 
-    monkeypatch.setattr(compiler, "_writable", refuse)
+    monkeypatch.setattr(compiler, "writable", refuse)
     assert build() == library
 
 
