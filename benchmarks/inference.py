@@ -1,6 +1,7 @@
 """Energies, forces and stress beside MACE, NequIP and SevenNet: time, memory, and large systems.
 
     python benchmarks/inference.py [--rounds N] [--threads N] [--models NAME …] [--systems NAME …]
+        [--allocators kept stock] [--only speed|memory|scaling]
 
 Installs each peer from PyPI into an environment of its own (build/peers/, minutes, once). All have
 random weights of the published shapes and 89 elements, are in float32, and are asked through their
@@ -30,6 +31,9 @@ from peers.report import plot_ratios, plot_scaling, quantities
 from peers.structures import SYSTEMS
 
 DOCS = Path(__file__).parents[1] / "docs"
+ALLOCATORS = ["kept", "stock"]
+DEFAULT = [name for name in MODELS if name != "NequIP 32 eager"]
+"""Of NequIP S the eager model is there to show what compiling is worth."""
 MEMORY_SYSTEMS = ("aspirin", "64 H2O", "Si 1000")
 CALLS = 3
 SIDES = (4, 6, 10, 16, 24, 32)
@@ -41,7 +45,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of every system (7)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of a model (1)")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=DEFAULT)
+    parser.add_argument(
+        "--allocators", nargs="+", choices=["kept", "stock"], default=["kept", "stock"]
+    )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument(
         "--only", choices=["speed", "memory", "scaling"], help="one of the three parts"
@@ -54,7 +61,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(describe_machine(), flush=True)
     if options.only in (None, "speed"):
-        compare(names, options.systems, rounds=options.rounds, threads=options.threads)
+        compare(
+            names,
+            options.systems,
+            allocators=options.allocators,
+            rounds=options.rounds,
+            threads=options.threads,
+        )
     if options.only in (None, "memory"):
         systems = [name for name in options.systems if name in MEMORY_SYSTEMS]
         print(f"\n{memory_table(names, systems, threads=options.threads)}", flush=True)
@@ -62,10 +75,17 @@ def main() -> None:
         scale(threads=options.threads, memory_limit=options.memory_limit)
 
 
-def compare(names: Sequence[str], systems: Sequence[str], *, rounds: int, threads: int) -> None:
+def compare(
+    names: Sequence[str],
+    systems: Sequence[str],
+    *,
+    allocators: Sequence[Allocator],
+    rounds: int,
+    threads: int,
+) -> None:
     """The table of times, and its plot."""
     measured: dict[tuple[Allocator, str], Times] = {}
-    for allocator in ("kept", "stock"):
+    for allocator in allocators:
         found = time_in_turn(
             names, "call", systems, rounds=rounds, threads=threads, allocator=allocator
         )

@@ -1,6 +1,7 @@
 """Training steps beside MACE, NequIP and SevenNet: structures per second.
 
     python benchmarks/training.py [--rounds N] [--threads N] [--models NAME …] [--batches NAME …]
+        [--allocators kept stock]
 
 Installs each peer from PyPI into an environment of its own (build/peers/, minutes, once). A step is
 what the trainer of each does with a batch: graphs (collated where its trainer keeps them ready,
@@ -24,6 +25,9 @@ from peers.report import plot_ratios, quantities
 from peers.structures import BATCHES
 
 DOCS = Path(__file__).parents[1] / "docs"
+ALLOCATORS = ["kept", "stock"]
+DEFAULT = [name for name in MODELS if name != "NequIP 32"]
+"""Compiling its training takes many minutes in every process."""
 
 
 def main() -> None:
@@ -31,7 +35,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="of every batch (7)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of a model (1)")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=DEFAULT)
+    parser.add_argument(
+        "--allocators", nargs="+", choices=["kept", "stock"], default=["kept", "stock"]
+    )
     parser.add_argument("--batches", nargs="+", choices=BATCHES, default=list(BATCHES))
     options = parser.parse_args()
     names = list(dict.fromkeys([OURS, *options.models]))
@@ -39,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     print(f"{describe_machine()}; {rounds} rounds\n", flush=True)
     measured = {}
-    for allocator in ("kept", "stock"):
+    for allocator in options.allocators:
         found = time_in_turn(
             names, "step", options.batches, rounds=rounds, threads=threads, allocator=allocator
         )

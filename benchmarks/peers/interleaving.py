@@ -37,6 +37,7 @@ MODELS = {
     "NequIP S": Model(peer="nequip", variant="S"),
     "NequIP S eager": Model(peer="nequip", variant="S+eager"),
     "NequIP 32": Model(peer="nequip", variant="32"),
+    "NequIP 32 eager": Model(peer="nequip", variant="32+eager"),
     "SevenNet-0": Model(peer="sevennet", variant="0"),
 }
 OURS = "ours"

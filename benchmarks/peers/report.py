@@ -72,17 +72,25 @@ def in_unit(
 
 
 def plot_ratios(measured: Measured, path: Path, *, threads: int, title: str) -> None:
-    """Bars of how many times as long as ours each model took, pages kept; lines span all rounds."""
-    kept = {case: t for (allocator, case), t in measured.items() if allocator == "kept"}
-    names = [name for name in next(iter(kept.values())).cpu if name != OURS]
-    figure = Figure(figsize=(1.5 + 2.2 * len(kept), 4.0), layout="constrained")
+    """Bars of how many times as long as ours each model took, and lines over all rounds.
+
+    Args:
+        measured: Times, of which those with the first allocator are drawn.
+        path: Of the picture.
+        threads: Of a model.
+        title: Of the picture.
+    """
+    plotted = next(iter(measured))[0]
+    drawn = {case: times for (allocator, case), times in measured.items() if allocator == plotted}
+    names = [name for name in next(iter(drawn.values())).cpu if name != OURS]
+    figure = Figure(figsize=(1.5 + 2.2 * len(drawn), 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(names)
     for index, (name, color) in enumerate(zip(names, COLORS[1:], strict=False)):
-        spread = [ratios(chosen(t, threads=threads), name) for t in kept.values()]
+        spread = [ratios(chosen(t, threads=threads), name) for t in drawn.values()]
         middles = np.array([np.median(r) for r in spread])
         ends = np.array([[m - r.min(), r.max() - m] for m, r in zip(middles, spread, strict=True)])
-        places = np.arange(len(kept)) + (index - (len(names) - 1) / 2) * width
+        places = np.arange(len(drawn)) + (index - (len(names) - 1) / 2) * width
         axes.bar(places, middles, 0.9 * width, yerr=ends.T, label=name, color=color, capsize=2)
         for place, middle, end in zip(places, middles, ends, strict=True):
             top = (0, 3)
@@ -97,7 +105,7 @@ def plot_ratios(measured: Measured, path: Path, *, threads: int, title: str) -> 
     axes.axhline(1.0, color=COLORS[0], linewidth=1.5, label=OURS)
     axes.set_yscale("log")
     axes.margins(y=0.12)
-    axes.set_xticks(np.arange(len(kept)), list(kept))
+    axes.set_xticks(np.arange(len(drawn)), list(drawn))
     axes.set_ylabel("time of a model / ours")
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=7, ncols=2, framealpha=0.9)
