@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from gfm_pretrain.table import markdown_table
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from peers.allocator import Allocator
@@ -16,7 +17,8 @@ Measured = Mapping[tuple[Allocator, str], Times]
 """By allocator and case."""
 
 mpl.use("Agg")
-COLORS = ("#1b6ca8", "#d1495b", "#8d1c2f", "#66a182", "#a7cbb5", "#2e6b4f", "#edae49")
+COLORS = ("#000000", "#e69f00", "#a86800", "#0072b2", "#56b4e9", "#003f66", "#999999")
+"""Ours, then the others; told apart also by those who do not see red and green."""
 
 
 def chosen(times: Times, *, threads: int) -> Mapping[str, Float[np.ndarray, " rounds"]]:
@@ -58,10 +60,12 @@ def _rows(
         ratio = ratios(seconds, name)
         numbers = (np.median(values), values.min(), values.max(), clock)
         gains = (np.median(ratio), ratio.min(), ratio.max())
-        rows.append(
-            (case, allocator, name, *(f"{n:.4g}" for n in numbers), *(f"{g:.2f}" for g in gains))
-        )
+        rows.append((case, allocator, name, *map(_rounded, numbers), *(f"{g:.2f}" for g in gains)))
     return rows
+
+
+def _rounded(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def in_unit(
@@ -83,33 +87,41 @@ def plot_ratios(measured: Measured, path: Path, *, threads: int, title: str) -> 
     plotted = next(iter(measured))[0]
     drawn = {case: times for (allocator, case), times in measured.items() if allocator == plotted}
     names = [name for name in next(iter(drawn.values())).cpu if name != OURS]
-    figure = Figure(figsize=(1.5 + 2.2 * len(drawn), 4.0), layout="constrained")
+    figure = Figure(figsize=(2.2 + 2.2 * len(drawn), 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(names)
     for index, (name, color) in enumerate(zip(names, COLORS[1:], strict=False)):
-        spread = [ratios(chosen(t, threads=threads), name) for t in drawn.values()]
-        middles = np.array([np.median(r) for r in spread])
-        ends = np.array([[m - r.min(), r.max() - m] for m, r in zip(middles, spread, strict=True)])
+        spread = [ratios(chosen(times, threads=threads), name) for times in drawn.values()]
+        middles = np.array([np.median(ratio) for ratio in spread])
+        ends = np.abs([[r.min(), r.max()] for r in spread] - middles[:, None])
         places = np.arange(len(drawn)) + (index - (len(names) - 1) / 2) * width
-        axes.bar(places, middles, 0.9 * width, yerr=ends.T, label=name, color=color, capsize=2)
-        for place, middle, end in zip(places, middles, ends, strict=True):
-            top = (0, 3)
-            axes.annotate(
-                f"{middle:.1f}",
-                (place, middle + end[1]),
-                top,
-                textcoords="offset points",
-                ha="center",
-                fontsize=7,
-            )
-    axes.axhline(1.0, color=COLORS[0], linewidth=1.5, label=OURS)
+        axes.bar(places, middles - 1, 0.9 * width, bottom=1, label=name, color=color)
+        axes.errorbar(places, middles, ends.T, fmt="none", ecolor="black", capsize=2)
+        for place, ratio in zip(places, spread, strict=True):
+            _label(axes, place, ratio)
+    axes.axhline(1.0, color=COLORS[0], linewidth=2, label=OURS)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.margins(y=0.12)
     axes.set_xticks(np.arange(len(drawn)), list(drawn))
     axes.set_ylabel("time of a model / ours")
     axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=7, ncols=2, framealpha=0.9)
+    figure.legend(fontsize=8, loc="outside right center", frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def _label(axes: Axes, place: float, ratio: Float[np.ndarray, " rounds"]) -> None:
+    """The median beyond the end of its bar."""
+    middle, above = np.median(ratio), np.median(ratio) > 1
+    axes.annotate(
+        f"{middle:.3g}",
+        (place, float(ratio.max() if above else ratio.min())),
+        (0, 3 if above else -3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom" if above else "top",
+        fontsize=7,
+    )
 
 
 def plot_scaling(sizes: Sequence[tuple[int, float, float]], path: Path) -> None:
