@@ -107,7 +107,7 @@ class Backbone(nn.Module):
     Args:
         config: Architecture.
         dtype: Precision of the weights.
-        backend: What the edge operation is computed with; see `backend`.
+        backend: What it is computed with; see `backend`.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Backbone(nn.Module):
 
     @property
     def backend(self) -> Backend:
-        """What the edge operation is computed with here: "fused", "triton" or "reference".
+        """What edges and products are computed with: "fused", "triton" or "reference".
 
         Setting it to one of these, or to "auto", chooses anew. What "fused" needs is built when it
         is first asked for, here or by the first forward pass.
@@ -173,6 +173,7 @@ class Backbone(nn.Module):
             self._backend = choose_backend(
                 self._choice,
                 path_lists=[interaction.paths for interaction in self._interactions()],
+                products=[interaction.product.kind for interaction in self._interactions()],
                 dtype=self.dtype,
                 device=self.elements.weight.device,
             )

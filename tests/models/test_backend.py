@@ -10,7 +10,7 @@ import torch
 from ase.build import molecule
 from gfm_models.backbone import Backbone, BackboneConfig
 from gfm_models.graph import edge_vectors, graph_from_atoms
-from gfm_models.kernels import backend, edge_library, library
+from gfm_models.kernels import backend, edge_library, library, product_library
 from gfm_models.kernels.compiler import BuildError
 from gfm_models.potential import MultiHeadPotential
 
@@ -23,7 +23,12 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caches = (edge_library.edge_library, library.order_library, backend._warn_once)
+    caches = (
+        edge_library.edge_library,
+        library.order_library,
+        product_library.product_library,
+        backend._warn_once,
+    )
     for cache in caches:
         cache.cache_clear()
     yield

@@ -122,7 +122,9 @@ def test_the_order_by_torch_refuses_what_c_does(edges: list[list[int]], message:
 
 
 def choose(choice: str, device: torch.device = GPU) -> str:
-    return choose_backend(choice, path_lists=[PATHS], dtype=torch.float32, device=device)
+    return choose_backend(
+        choice, path_lists=[PATHS], products=[], dtype=torch.float32, device=device
+    )
 
 
 def test_chosen_on_gpus_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What computes the edge operation: chosen here, and never changed in silence."""
+"""What computes edge operation and node products: chosen here, and never changed in silence."""
 
 import functools
 import warnings
@@ -10,7 +10,9 @@ import torch
 from gfm_models.kernels.compiler import BuildError
 from gfm_models.kernels.edge_library import edge_library
 from gfm_models.kernels.library import order_library
+from gfm_models.kernels.node_product import NodeProduct
 from gfm_models.kernels.paths import Path
+from gfm_models.kernels.product_library import product_library
 from gfm_models.kernels.triton_probe import check_triton
 
 Backend = Literal["fused", "triton", "reference"]
@@ -28,6 +30,7 @@ def choose_backend(
     choice: str,
     *,
     path_lists: Iterable[tuple[Path, ...]],
+    products: Iterable[NodeProduct],
     dtype: torch.dtype,
     device: torch.device,
 ) -> Backend:
@@ -50,7 +53,7 @@ def choose_backend(
             f"backend='{fast or 'reference'}'"
         )
     try:
-        _prepare(fast, path_lists, dtype=dtype, device=device)
+        _prepare(fast, path_lists, products, dtype=dtype, device=device)
     except BuildError as error:
         if choice != "auto":
             raise
@@ -62,6 +65,7 @@ def choose_backend(
 def _prepare(
     backend: Backend,
     path_lists: Iterable[tuple[Path, ...]],
+    products: Iterable[NodeProduct],
     *,
     dtype: torch.dtype,
     device: torch.device,
@@ -73,6 +77,8 @@ def _prepare(
     order_library()
     for paths in path_lists:
         edge_library(paths, dtype)
+    for product in products:
+        product_library(product, dtype)
 
 
 _DEVICES = {"fused": "the CPU", "triton": f"GPUs ({', '.join(TRITON_DEVICES)})"}

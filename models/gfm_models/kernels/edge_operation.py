@@ -10,14 +10,13 @@ It is linear in each of R, Y and h, so all its derivatives are made of the same 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from gfm_models.kernels.backend import Backend
 from gfm_models.kernels.edge_library import edge_library
 from gfm_models.kernels.fused import edge_order, edge_value, flatten_paths
-from gfm_models.kernels.library import OTHER_GRAPH, receivers_in
+from gfm_models.kernels.library import OTHER_GRAPH, receivers_in, whole_vectors
 from gfm_models.kernels.paths import Path
 from gfm_models.kernels.reference import reference_edge_operation
 from gfm_models.kernels.spline import RadialTable
@@ -140,14 +139,6 @@ def tabulated_edge_operation(
         flatten_paths(paths),
     )
     return _without_padding(value, features)
-
-
-def whole_vectors(
-    tensor: Float[Tensor, "... channels"], lanes: int
-) -> Float[Tensor, "... padded_channels"]:
-    """Channels filled up with zeros to a multiple of what a register of the processor holds."""
-    missing = -tensor.shape[-1] % lanes
-    return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _check_order(edges: Edges, harmonics: Tensor, features: Tensor) -> None:

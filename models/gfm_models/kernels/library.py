@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gfm_models.kernels.compiler import BuildError, build_library
@@ -14,7 +15,7 @@ from gfm_models.kernels.paths import Path
 
 REALS = {torch.float32: "float", torch.float64: "double"}
 
-HEADERS = ("vectors.h", "edges.h")
+HEADERS = ("vectors.h", "threads.h", "edges.h")
 
 WORK_OF_A_THREAD = 2**20
 """Multiplications worth starting a thread for; about 0.1 ms."""
@@ -160,3 +161,11 @@ def pointer(tensor: Tensor) -> ctypes.c_void_p:
 def empty_like(at: Triple) -> Triple:
     """Room for their gradients."""
     return torch.empty_like(at[0]), torch.empty_like(at[1]), torch.empty_like(at[2])
+
+
+def whole_vectors(
+    tensor: Float[Tensor, "... channels"], lanes: int
+) -> Float[Tensor, "... padded_channels"]:
+    """Channels filled up with zeros to a multiple of what a register of the processor holds."""
+    missing = -tensor.shape[-1] % lanes
+    return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor

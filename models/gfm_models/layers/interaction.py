@@ -6,12 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfm_models.kernels.edge_operation import (
-    Edges,
-    edge_operation,
-    tabulated_edge_operation,
-    whole_vectors,
-)
+from gfm_models.kernels.edge_operation import Edges, edge_operation, tabulated_edge_operation
+from gfm_models.kernels.library import whole_vectors
 from gfm_models.kernels.paths import natural_paths
 from gfm_models.kernels.spline import RadialTable, tabulate
 from gfm_models.kernels.tabulated_library import tabulated_library
@@ -80,9 +76,9 @@ class Interaction(nn.Module):
             )
         else:
             gathered = edge_operation(self.radial(basis), harmonics, features, **shared)
-        weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1)).movedim(1, 0)
-        bounded = soft_bound(gathered / self.norm)
-        return self.mix_after(self.product(self.mix_before(bounded), weights))
+        weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1))
+        mixed = self.mix_before(soft_bound(gathered / self.norm))
+        return self.mix_after(self.product(mixed, weights, backend=edges.backend))
 
     def tabulate(self, basis: BesselBasis) -> None:
         """Read radial weights off a table from now on; see `Backbone.tabulate`.

@@ -4,7 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfm_models.harmonics import n_harmonics, sphere_quadrature, spherical_harmonics
+from gfm_models.kernels.backend import Backend
+from gfm_models.kernels.node_product import NodeProduct, all_points, polynomial
+from gfm_models.kernels.product_operations import node_product
 
 CORRELATION = 3
 
@@ -14,10 +16,9 @@ class SphereProduct(nn.Module):
 
     Features of natural parity are coefficients of a function f(s) on the unit sphere. Its powers
     f, f², f³ are scalar, equivariant and see pairs, angles and dihedrals of the neighbourhood; they
-    are taken on quadrature points fine enough that going back to harmonics is exact, so that the
-    product is exactly O(3)-equivariant and not just nearly so.
+    are taken on quadrature points fine enough that going back to harmonics is exact.
 
-        f(s) = Σ_lm u_lm Y_lm(s),   out_lm = <Y_lm(s) (w1 f + w2 f² + w3 f³)>_s
+        f(s) = Σ_lm u_lm Y_lm(s) / sqrt(number of u),   out_lm = <Y_lm(s) (w1 f + w2 f² + w3 f³)>_s
 
     symbol → variable: u → features, w1, w2, w3 → weights (they depend on the species).
 
@@ -26,19 +27,20 @@ class SphereProduct(nn.Module):
 
     def __init__(self, *, l_in: int, l_out: int, dtype: torch.dtype) -> None:
         super().__init__()
-        points, weights = sphere_quadrature(CORRELATION * l_in + l_out)
-        points = torch.from_numpy(points)
-        y_in = spherical_harmonics(points, l_max=l_in) / n_harmonics(l_in) ** 0.5
-        y_out = spherical_harmonics(points, l_max=l_out) * torch.from_numpy(weights)[:, None]
-        self.register_buffer("to_sphere", y_in.to(dtype), persistent=False)
-        self.register_buffer("from_sphere", y_out.T.contiguous().to(dtype), persistent=False)
+        self.kind = NodeProduct(l_in, l_out, CORRELATION)
+        to_sphere, from_sphere = all_points(self.kind, dtype)
+        self.register_buffer("to_sphere", to_sphere, persistent=False)
+        self.register_buffer("from_sphere", from_sphere, persistent=False)
 
     def forward(
         self,
         features: Float[Tensor, "nodes components channels"],
-        weights: Float[Tensor, "3 nodes channels"],
+        weights: Float[Tensor, "nodes 3 channels"],
+        *,
+        backend: Backend,
     ) -> Float[Tensor, "nodes components_out channels"]:
         """Polynomial of each channel, degrees 0 to `l_out`."""
+        if backend == "fused":
+            return node_product(features, weights, product=self.kind)
         f = torch.matmul(self.get_buffer("to_sphere"), features)
-        w1, w2, w3 = weights[:, :, None, :]
-        return torch.matmul(self.get_buffer("from_sphere"), f * (w1 + f * (w2 + f * w3)))
+        return torch.matmul(self.get_buffer("from_sphere"), polynomial(f, weights))
