@@ -61,8 +61,11 @@ def on_device(problem: Problem) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("channels", [1, 17, 70])
+@pytest.mark.parametrize(
+    ("channels", "dtype"),
+    [(1, torch.float64), (17, torch.float32), (70, torch.float64), (70, torch.float32)],
+    ids=str,
+)
 def test_same_derivatives(channels: int, dtype: torch.dtype) -> None:
     problem = Problem(SMALL, channels=channels, dtype=dtype)
     n_blocks = -(-channels // block_size(channels, dtype))

@@ -94,6 +94,22 @@ def test_constants_keep_all_their_digits_in_float64(
     assert "0d3FE279A74590331" in code, "1/√3 and not its neighbour in float32"
 
 
+def test_a_module_is_written_once_and_written_anew_if_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fresh = triton_module.import_source.__wrapped__
+    first = fresh("answer", "answer = 42\n")
+    assert first.answer == 42
+    file = Path(str(first.__file__))
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_module, "writable", None)
+        assert fresh("answer", "answer = 42\n").answer == 42, "from what was kept"
+    file.write_text("answer = 4")
+    assert fresh("answer", "answer = 42\n").answer == 42
+    assert list(file.parent.glob("*.py")) == [file]
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_the_order_by_torch_is_that_of_c(graph: str) -> None:
     problem = Problem(GRAPHS[graph])

@@ -22,9 +22,11 @@ def import_source(name: str, source: str) -> ModuleType:
         source: Text of the module.
     """
     unique = f"{name}_{hashlib.sha256(source.encode()).hexdigest()[:20]}"
-    path = writable(cache_folder()) / f"{unique}.py"
-    if not path.exists() or path.read_text(encoding="utf-8") != source:
-        _write(path, source)
+    folder = cache_folder()
+    if folder is None or not _holds(folder / f"{unique}.py", source):
+        folder = writable(folder)
+        _write(folder / f"{unique}.py", source)
+    path = folder / f"{unique}.py"
     spec = importlib.util.spec_from_file_location(unique, path)
     assert spec is not None
     assert spec.loader is not None
@@ -38,6 +40,10 @@ def on_device(device: torch.device) -> AbstractContextManager[object]:
     if device.type == "cpu":
         return nullcontext()
     return torch.accelerator.device_index(device.index)
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 def _write(path: Path, text: str) -> None:
