@@ -137,7 +137,8 @@ def scale(*, threads: int, memory_limit: float) -> None:
         per_atom = (f"{1e6 * seconds / n_atoms:.0f}", f"{1e3 * (peak - before) / n_atoms:.1f}")
         rows.append((n_atoms, *per_atom, f"{peak:.0f}"))
     print(f"\n{markdown_table(('atoms', 'µs/atom', 'kB/atom', 'peak MB'), rows)}", flush=True)
-    plot_scaling(sizes, DOCS / "inference-scaling.png")
+    if sizes:
+        plot_scaling(sizes, DOCS / "inference-scaling.png")
 
 
 if __name__ == "__main__":

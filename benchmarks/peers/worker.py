@@ -121,7 +121,9 @@ def serve(worker: Worker, channel: TextIO) -> None:
         try:
             answer: dict[str, Any] = answers[what](name)
         except (MemoryError, RuntimeError) as error:
-            answer = {"error": str(error).splitlines()[0] if str(error) else "out of memory"}
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            answer = {"error": "out of memory"}
         print(json.dumps(answer), file=channel, flush=True)
 
 
