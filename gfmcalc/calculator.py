@@ -14,6 +14,7 @@ from gfm_models import checkpoint
 from gfm_models.derivatives import Prediction, hessian, predict, stress
 from gfm_models.graph import AtomicGraph, edge_vectors, graph_from_atoms
 from gfm_models.heads import check_elements
+from gfm_models.kernels.backend import Backend
 from jaxtyping import Float
 
 from gfmcalc.hub import resolve_model
@@ -72,6 +73,11 @@ class GFMCalculator(Calculator):
                 "its errors have grown, see `gfm info`",
                 stacklevel=2,
             )
+
+    @property
+    def backend(self) -> Backend:
+        """What sums over neighbours are computed with: `fused`, `triton` or `reference`."""
+        return self.potential.backbone.backend
 
     def calculate(
         self,

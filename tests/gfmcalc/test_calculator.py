@@ -177,6 +177,12 @@ def test_stress_is_the_slope_of_the_energy(name: str, request: pytest.FixtureReq
     assert relative(calculate_numerical_stress(atoms, eps=STEP), stress) < 1e-6
 
 
+def test_the_back_end_is_told(organic: GFMCalculator) -> None:
+    assert organic.backend == "fused"
+    organic.potential.backbone.backend = "reference"
+    assert organic.backend == "reference"
+
+
 def test_stress_is_positive_under_tension(metals: GFMCalculator) -> None:
     atoms = with_calculator(bulk("Cu", a=2.0), metals)
     assert (atoms.get_stress()[:3] < 0).all()  # pressed together, it wants to grow
