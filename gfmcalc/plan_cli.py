@@ -112,10 +112,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _read(arguments: argparse.Namespace) -> RunConfig:
     with packages_for("gfm plan", extra="train"):
-        from gfm_pretrain.config import RunConfig
-        from gfm_pretrain.configuration import read_configuration
+        from gfm_pretrain.run_configuration import read_run_configuration
 
-    return read_configuration(RunConfig, arguments.config, arguments.overrides)
+    return read_run_configuration(arguments.config, arguments.overrides)
 
 
 def _show_placement(arguments: argparse.Namespace, config: RunConfig, workload: Workload) -> None:

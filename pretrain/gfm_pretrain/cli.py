@@ -48,10 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _read(path: Path, overrides: Sequence[str]) -> RunConfig:
     with packages_for("training", extra="train"):
-        from gfm_pretrain.config import RunConfig
-        from gfm_pretrain.configuration import read_configuration
+        from gfm_pretrain.run_configuration import read_run_configuration
 
-    return read_configuration(RunConfig, path, overrides)
+    return read_run_configuration(path, overrides)
 
 
 def _pretrain(config: RunConfig, world: World) -> None:

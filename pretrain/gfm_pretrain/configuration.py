@@ -13,7 +13,7 @@ import json
 import re
 import reprlib
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,13 +30,21 @@ class ConfigurationError(ValueError):
     """The configuration is not valid; the message is one line for the user."""
 
 
-def read_configuration(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+def read_configuration(
+    cls: type[T],
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    resolve: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> T:
     """Read the dataclass `cls` from a YAML file, changed by `overrides` from left to right.
 
     Args:
         cls: A frozen dataclass of plain types, other dataclasses, and containers of these.
         path: YAML 1.2 file (`1e-3` is a number; `No` and `on` are strings, `true` is not).
         overrides: `a.b=value` with the value in YAML. A mapping replaces what was there.
+        resolve: Puts what the schema knows in place of what stands for it, after the overrides; a
+            `ValueError` of it is one of the configuration.
 
     Raises:
         FileNotFoundError: No such file.
@@ -45,7 +53,12 @@ def read_configuration(cls: type[T], path: Path, overrides: Sequence[str] = ()) 
     mapping = _read_yaml(Path(path))
     for override in overrides:
         mapping = _overridden(mapping, override)
-    return from_mapping(cls, mapping, origin=f"{path} with overrides" if overrides else str(path))
+    origin = f"{path} with overrides" if overrides else str(path)
+    try:
+        mapping = resolve(mapping)
+    except ValueError as error:
+        raise ConfigurationError(f"{origin}: {error}") from None
+    return from_mapping(cls, mapping, origin=origin)
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], *, origin: str = "configuration") -> T:
