@@ -188,6 +188,17 @@ class Backbone(nn.Module):
         for interaction in self._interactions():
             interaction.table = None
 
+    def build_backend(self) -> Backend:
+        """Build what the back end needs now, and not within the first forward pass.
+
+        Returns:
+            The back end.
+
+        Raises:
+            BuildError: as for `backend`.
+        """
+        return self.backend
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move to another device or precision; the back end is chosen anew, without tables."""
         self.backend = self._choice

@@ -186,6 +186,7 @@ def _build(
         potential.backbone.compute_radial_in(torch.bfloat16)
     if config.training.checkpoint_activations:
         potential.backbone.recompute_in_blocks(config.training.checkpoint_edges)
+    potential.backbone.build_backend()
     return potential
 
 
