@@ -1,4 +1,4 @@
-"""Architectures by name, chosen by what they reach in equal training time."""
+"""Architectures by name."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
