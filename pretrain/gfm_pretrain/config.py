@@ -192,7 +192,7 @@ class TrainingOptions:
 
     checkpoint_activations: bool = False
     """Compute interactions again in backward passes instead of keeping what belongs to edges: a
-    fifth to a tenth of a pass's memory, 1.1 to 1.6 times its time (benchmarks/RESULTS.md), the
+    fifth to two fifths of a pass's memory, 1.5 to 1.7 times its time (benchmarks/RESULTS.md), the
     same numbers. For structures so large that one alone does not fit; before that, a smaller
     `micro_batch_edges` costs nothing."""
 
