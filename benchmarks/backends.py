@@ -2,11 +2,11 @@
 
     python benchmarks/backends.py [--repetitions N] [--channels N]
 
-In float32, on one thread, with random weights; the graph is made beforehand. Inference is compared
-on the reference, on the fused back end, and on the fused one with tabulated radial weights; a
-training step (energy, forces, a loss of both, gradient of all weights) on the first two. Each
-repetition times every variant once, in rotating order, and ratios are of times from the same
-repetition. Times are of the processor.
+In float32, on one thread, with random weights; the graph is made beforehand. Inference, with
+weights that nobody trains, and a training step (energy, forces, a loss of both, gradient of all
+weights) are compared on the reference and on the fused back end. Each repetition times every
+variant once, in rotating order, and ratios are of times from the same repetition. Times are of the
+processor.
 
 `--start` instead tells what the fused back end costs before the first result: generating and
 building its libraries in an empty cache folder, and finding them there the next time; processor
@@ -57,9 +57,7 @@ torch.set_num_threads(1)
 backbone = Backbone(BackboneConfig()).requires_grad_(False)
 start = seconds()
 assert backbone.backend == "fused"
-built = seconds()
-backbone.tabulate()
-print(f"back end {built - start:.2f} s, tables {seconds() - built:.2f} s")
+print(f"back end {seconds() - start:.2f} s")
 """
 
 
@@ -118,8 +116,6 @@ def inference_rows(
     potentials = {str(backend): build(config, backend) for backend in BACKENDS}
     for potential in potentials.values():
         potential.requires_grad_(False)
-    potentials["tabulated"] = build(config, "fused").requires_grad_(False)
-    potentials["tabulated"].backbone.tabulate()
     calls = {variant: call(potential) for variant, potential in potentials.items()}
     return timed_rows(name, graph, "inference", calls, repetitions)
 

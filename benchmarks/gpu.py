@@ -10,7 +10,7 @@ the same repetition.
 Parts: `tests` (tests/models/on_triton.py on the device), `speed` (energies, forces and virial, and
 a training step, of 64 waters and of 20 000 atoms of nickel), `graphs` (the edge operation and its
 gradient for a molecule, started one by one and replayed as a CUDA graph), `precision` (errors with
-TF32 products, and with radial networks in bfloat16, against float64 on the device).
+TF32 products against float64 on the device).
 """
 
 import argparse
@@ -130,13 +130,8 @@ def show_precision(device: torch.device) -> None:
     graph = graph_of(structures()["64 H2O"], device)
     exact = predict(potential_on(device, "triton", torch.float64), graph, "head")
     rows = []
-    for name, tf32, radial in (
-        ("float32", False, torch.float32),
-        ("TF32 products", True, torch.float32),
-        ("radial networks in bfloat16", False, torch.bfloat16),
-    ):
+    for name, tf32 in (("float32", False), ("TF32 products", True)):
         potential = potential_on(device, "triton")
-        potential.backbone.compute_radial_in(radial)
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         found = predict(potential, graph, "head")
         torch.set_float32_matmul_precision("highest")

@@ -16,7 +16,7 @@ from gfm_models.kernels.edge_operation import prepare_edges
 from gfm_models.layers.blocks import interact_in_blocks
 from gfm_models.layers.interaction import Interaction
 from gfm_models.layers.mixing import ChannelMixing, linear
-from gfm_models.layers.radial import BesselBasis, RadialWeights, cutoff_envelope
+from gfm_models.layers.radial import cutoff_envelope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,11 @@ class BackboneConfig:
 
     radial_hidden: tuple[int, ...] = (64,)
     """Hidden widths of the radial networks."""
+
+    radial_intervals: int = 256
+    """Pieces, from 0 to the cutoff, of the splines that radial functions are. 256 follow random
+    radial networks of the default shape to 1e-7 eV an atom and 1e-5 of the largest force; 128 leave
+    1e-5 and 2e-3 where atoms come as close as 0.7 Å (benchmarks/RESULTS.md)."""
 
     element_channels: int = 32
     """Length of the vector that stands for an element."""
@@ -87,6 +92,7 @@ _BOUNDS = (
     ("n_interactions", 1, 8),
     ("cutoff", 1.0, 20.0),
     ("n_radial", 1, 256),
+    ("radial_intervals", 8, 1024),
     ("element_channels", 1, 1024),
     ("mean_neighbors", 0.1, 10000.0),
 )
@@ -122,7 +128,6 @@ class Backbone(nn.Module):
         self.block_edges: int | None = None
         self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, config.element_channels, dtype=dtype)
         self.senders = linear(config.element_channels, config.channels, dtype=dtype)
-        self.basis = BesselBasis(n_radial=config.n_radial, cutoff=config.cutoff, dtype=dtype)
         self.interactions = nn.ModuleList(
             Interaction(
                 l_in=0 if index == 0 else config.l_hidden,
@@ -132,6 +137,8 @@ class Backbone(nn.Module):
                 element_channels=config.element_channels,
                 n_radial=config.n_radial,
                 radial_hidden=config.radial_hidden,
+                radial_intervals=config.radial_intervals,
+                cutoff=config.cutoff,
                 mean_neighbors=config.mean_neighbors,
                 dtype=dtype,
             )
@@ -184,9 +191,6 @@ class Backbone(nn.Module):
         check_choice(choice)
         self._choice: BackendChoice = choice
         self._backend: Backend | None = None
-        self._tabulated: tuple[tuple[int, int], ...] | None = None
-        for interaction in self._interactions():
-            interaction.table = None
 
     def build_backend(self) -> Backend:
         """Build what the back end needs now, and not within the first forward pass.
@@ -200,56 +204,12 @@ class Backbone(nn.Module):
         return self.backend
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move to another device or precision; the back end is chosen anew, without tables."""
+        """Move to another device or precision; the back end is chosen anew."""
         self.backend = self._choice
         return super()._apply(fn, recurse)
 
-    @property
-    def tabulated(self) -> bool:
-        """Whether radial weights are read off tables; see `tabulate`."""
-        return self._tabulated is not None
-
-    def tabulate(self) -> None:
-        """Read radial weights off tables from now on: for inference, on the fused back end.
-
-        A table is as close to the radial network as `spline.TOLERANCE` says, and forces are the
-        exact derivative of the energy with it. Choosing a back end, or moving the model, ends it.
-
-        Raises:
-            ValueError: the back end is not the fused one, or radial networks that can be trained.
-        """
-        if self.backend != "fused":
-            raise ValueError(f"tables are for backend='fused', this one is '{self.backend}'")
-        if any(p.requires_grad for p in self._radial_parameters()):
-            raise ValueError("tables are for inference; call requires_grad_(False) first")
-        config = self.config
-        basis = BesselBasis(n_radial=config.n_radial, cutoff=config.cutoff, dtype=torch.float64)
-        for interaction in self._interactions():
-            interaction.tabulate(basis)
-        self._tabulated = self._radial_version()
-
-    def _check_tables(self) -> None:
-        if self._tabulated != self._radial_version():
-            raise RuntimeError("radial weights changed since tabulate(); call it again")
-
     def _interactions(self) -> list[Interaction]:
         return [module for module in self.interactions if isinstance(module, Interaction)]
-
-    def _radial_parameters(self) -> list[nn.Parameter]:
-        return [p for i in self._interactions() for p in i.radial.parameters()]
-
-    def _radial_version(self) -> tuple[tuple[int, int], ...]:
-        return tuple((p.data_ptr(), p._version) for p in self._radial_parameters())
-
-    def compute_radial_in(self, dtype: torch.dtype) -> None:
-        """Let the radial networks, where most products are, compute in a lower precision.
-
-        Their weights stay as they are. They see distances alone: whatever they are rounded to, the
-        features stay equivariant. For training on accelerators; experimental.
-        """
-        for module in self.modules():
-            if isinstance(module, RadialWeights):
-                module.compute_dtype = dtype
 
     def forward(
         self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"]
@@ -264,31 +224,29 @@ class Backbone(nn.Module):
         """Features after each interaction, degrees 0, 1, … side by side (see `irreps`)."""
         elements = self.elements(graph.atomic_numbers)
         geometry = {"elements": elements, **self._geometry(graph, edge_vectors)}
-        first, *others = map(self._interact, self.interactions)
+        first, *others = map(self._interact, self._interactions())
         layers = [first(self.senders(elements)[:, None], **geometry)]
         for interact, carry in zip(others, self.carry, strict=True):
             new = interact(layers[-1], **geometry)
             layers.append(new + carry(layers[-1][:, : new.shape[1]]))
         return layers
 
-    def _interact(self, interaction: nn.Module) -> Callable[..., Tensor]:
+    def _interact(self, interaction: Interaction) -> Callable[..., Tensor]:
+        radial = interaction.radial.coefficients()
         if self.block_edges is None:
-            return interaction
-        return partial(interact_in_blocks, interaction, block_edges=self.block_edges)
+            return partial(interaction, radial=radial)
+        return partial(interact_in_blocks, interaction, radial=radial, block_edges=self.block_edges)
 
     def _geometry(
         self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"]
     ) -> dict[str, Any]:
         """What all interactions take of the structure."""
-        if self.tabulated:
-            self._check_tables()
         lengths = torch.linalg.vector_norm(edge_vectors, dim=-1)
         directions = (edge_vectors / lengths[:, None]).to(self.dtype)
         envelope = cutoff_envelope(lengths, self.config.cutoff).to(self.dtype)
         harmonics = spherical_harmonics(directions, l_max=self.config.l_max)
         return {
             "lengths": lengths,
-            "basis": harmonics[:, :0] if self.tabulated else self.basis(lengths.to(self.dtype)),
             "harmonics": harmonics * envelope[:, None],
             "edges": prepare_edges(graph.edge_index, n_nodes=graph.n_nodes, backend=self.backend),
         }

@@ -36,6 +36,11 @@ RUN_BEST = "best"
 HEAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 
 
+EXACT_INTERVALS = 1024
+"""Of checkpoints that do not tell `radial_intervals`: they were written when the radial network was
+evaluated at every distance, which splines of so many pieces follow to 1e-9."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint that is damaged, incomplete or of an unknown version."""
 
@@ -209,7 +214,7 @@ def backbone_config(config: Mapping[str, Any]) -> BackboneConfig:
         CheckpointError: it is not one, or out of bounds.
     """
     with _described("architecture"):
-        fields = config["architecture"]
+        fields = {"radial_intervals": EXACT_INTERVALS, **config["architecture"]}
         return BackboneConfig(**{**fields, "radial_hidden": tuple(fields["radial_hidden"])})
 
 

@@ -192,11 +192,11 @@ class TrainingOptions:
 
     checkpoint_activations: bool = False
     """Compute interactions again in backward passes instead of keeping what belongs to edges: a
-    fifth to two fifths of a pass's memory, 1.5 to 1.7 times its time (benchmarks/RESULTS.md), the
-    same numbers. For structures so large that one alone does not fit; before that, a smaller
+    third of a large pass's memory, 1.3 to 1.5 times its time (benchmarks/RESULTS.md), the same
+    numbers. For structures so large that one alone does not fit; before that, a smaller
     `micro_batch_edges` costs nothing."""
 
-    checkpoint_edges: int = 1024
+    checkpoint_edges: int = 4096
     """Edges that are computed again at once. More are faster on a GPU and take more memory."""
 
     prefetch: int | Literal["auto"] = "auto"
@@ -382,8 +382,7 @@ class RunConfig:
 
     precision: Precision = "full"
     """`full`: products of float32 are float32. `tf32`: they keep 11 bits, on accelerators that
-    have it. `bf16`, experimental: the radial networks compute in bfloat16; they see distances
-    alone, so that equivariance stays exact, and energies are smooth to about 1e-3 only."""
+    have it."""
 
     device: Literal["auto", "cpu", "cuda", "xpu"] = "auto"
     """Kind of device; `auto` takes the accelerator that torch sees, or else the CPU."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["full", "tf32", "bf16"]
+Precision = Literal["full", "tf32"]
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
 """The torch.distributed backend of each kind of device. ROCm calls itself cuda, RCCL nccl."""
@@ -50,8 +50,8 @@ def local_device(name: str, local_rank: int) -> torch.device:
 def set_precision(precision: Precision, device: torch.device) -> None:
     """Choose how float32 matrices are multiplied, for the whole process.
 
-    "full" and "bf16" multiply float32 as float32 whatever was set before: TF32 keeps 11 of 24 bits
-    and is for those who ask for it. What "bf16" rounds is chosen where a potential is built.
+    "full" multiplies float32 as float32 whatever was set before: TF32 keeps 11 of 24 bits and is
+    for those who ask for it.
 
     Raises:
         ValueError: TF32 was asked for on a device that has none.

@@ -182,8 +182,6 @@ def _build(
     if base is not None:
         _inherit(potential, base, config)
     potential.backbone.requires_grad_(not config.training.freeze_backbone)
-    if config.precision == "bf16":
-        potential.backbone.compute_radial_in(torch.bfloat16)
     if config.training.checkpoint_activations:
         potential.backbone.recompute_in_blocks(config.training.checkpoint_edges)
     potential.backbone.build_backend()

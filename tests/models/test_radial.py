@@ -1,10 +1,12 @@
 """The cutoff envelope, the Bessel basis, and the weights made of them."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from gfm_models.layers.mixing import SILU_GAIN, linear
-from gfm_models.layers.radial import BesselBasis, RadialWeights, cutoff_envelope
+from gfm_models.layers.radial import RadialWeights, bessel_functions, cutoff_envelope
 
 CUTOFF = 4.0
 
@@ -54,33 +56,49 @@ def test_each_edge_may_have_its_own_cutoff() -> None:
 
 
 def test_bessel_functions_are_the_formula() -> None:
-    basis = BesselBasis(n_radial=3, cutoff=CUTOFF, dtype=torch.float64)
     r = np.array([0.3, 1.7, 3.9])
     n = np.arange(1, 4)
     expected = CUTOFF * np.sqrt(2 / CUTOFF) * np.sin(n * np.pi * r[:, None] / CUTOFF) / r[:, None]
-    np.testing.assert_allclose(basis(torch.from_numpy(r)).numpy(), expected, rtol=1e-14)
+    found = bessel_functions(torch.from_numpy(r), n_radial=3, cutoff=CUTOFF)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-14)
+
+
+def test_bessel_functions_have_a_limit_at_contact() -> None:
+    """CUTOFF sqrt(2 / CUTOFF) n π / CUTOFF, which they leave with the square of the distance."""
+    r = torch.tensor([0.0, 1e-6], dtype=torch.float64)
+    found = bessel_functions(r, n_radial=3, cutoff=CUTOFF)
+    expected = math.sqrt(2 / CUTOFF) * math.pi * torch.arange(1, 4).double()
+    torch.testing.assert_close(found, expected.expand(2, 3), atol=1e-9, rtol=0)
 
 
 def test_bessel_functions_are_orthogonal_in_the_ball() -> None:
     """∫ b_n b_m r² dr = cutoff² δ_nm, which the extra factor `cutoff` makes of δ_nm."""
     r = (torch.arange(2000, dtype=torch.float64) + 0.5) * (CUTOFF / 2000)
-    b = BesselBasis(n_radial=4, cutoff=CUTOFF, dtype=torch.float64)(r)
+    b = bessel_functions(r, n_radial=4, cutoff=CUTOFF)
     overlap = (b * r[:, None] ** 2).T @ b * (CUTOFF / 2000)
     torch.testing.assert_close(overlap, CUTOFF**2 * torch.eye(4).double(), atol=1e-9, rtol=0)
 
 
-def test_radial_weights_are_one_for_each_path_and_channel() -> None:
-    weights = RadialWeights(n_radial=3, hidden=[5], n_paths=2, channels=4, dtype=torch.float64)
-    basis = torch.randn(6, 3, dtype=torch.float64)
-    values = weights(basis)
-    assert values.shape == (6, 2, 4)
-    assert torch.equal(values.flatten(1), weights.mlp(basis))
+def radial_weights(*, hidden: list[int]) -> RadialWeights:
+    torch.manual_seed(0)
+    sizes = {"n_radial": 3, "n_paths": 2, "channels": 4, "cutoff": CUTOFF, "n_intervals": 32}
+    return RadialWeights(hidden=hidden, dtype=torch.float64, **sizes)
 
 
-def test_radial_weights_without_hidden_layers_are_linear() -> None:
-    weights = RadialWeights(n_radial=3, hidden=[], n_paths=1, channels=2, dtype=torch.float64)
-    basis = torch.randn(2, 3, dtype=torch.float64)
-    torch.testing.assert_close(weights(3 * basis), 3 * weights(basis))
+@pytest.mark.parametrize("hidden", [[], [5], [5, 6]], ids=str)
+def test_radial_weights_are_the_network_at_every_knot(hidden: list[int]) -> None:
+    """They, and their gradients by all its weights."""
+    weights = radial_weights(hidden=hidden)
+    knots = torch.linspace(0, CUTOFF, 33, dtype=torch.float64)
+    network = weights.mlp(bessel_functions(knots, n_radial=3, cutoff=CUTOFF))
+    values = weights.coefficients()(knots)
+    assert values.shape == (33, 2, 4)
+    torch.testing.assert_close(values.flatten(1), network, atol=1e-12, rtol=0)
+    parameters = list(weights.parameters())
+    assert len(parameters) == 2 * len(hidden) + 1
+    expected = torch.autograd.grad(network.square().sum(), parameters)
+    found = torch.autograd.grad(values.square().sum(), parameters)
+    torch.testing.assert_close(found, expected, atol=0, rtol=1e-11)
 
 
 def test_linear_layers_keep_the_variance() -> None:

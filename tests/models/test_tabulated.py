@@ -1,4 +1,4 @@
-"""Inference with tabulated radial weights: the same as the spline in torch, and who may use it."""
+"""Radial weights read inside the kernel, where nobody trains them: the same as in training."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,18 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from gfm_models.backbone import BackboneConfig
-from gfm_models.derivatives import hessian, predict
-from gfm_models.graph import AtomicGraph, edge_vectors, graph_from_atoms
+from gfm_models.derivatives import Prediction, hessian, predict
+from gfm_models.graph import graph_from_atoms
 from gfm_models.kernels.edge_operation import (
     edge_operation,
     prepare_edges,
     tabulated_edge_operation,
-    whole_vectors,
 )
 from gfm_models.kernels.paths import natural_paths
 from gfm_models.kernels.spline import DEGREE, RadialTable
 from gfm_models.kernels.tabulated import tabulated_gradient, tabulated_value
 from gfm_models.kernels.tabulated_library import tabulated_library
+from gfm_models.layers import interaction
 from gfm_models.potential import MultiHeadPotential, build_potential
 from gfm_models.testing import CHECKS
 from torch import Tensor
@@ -26,7 +26,7 @@ PATHS = natural_paths(l_in=1, l_edge=2, l_out=2)
 N_NODES, N_EDGES, N_INTERVALS, CUTOFF = 5, 40, 16, 4.0
 HEAD = "organic"
 TRAINING = {"double backward"}
-"""Checks that train, which a table is not for."""
+"""Checks that train."""
 
 
 class Problem:
@@ -45,17 +45,15 @@ class Problem:
         )
         lengths = torch.rand(N_EDGES, generator=generator, dtype=torch.float64) * CUTOFF
         lengths[:3] = torch.tensor([0.0, CUTOFF, CUTOFF / N_INTERVALS])
-        lanes = tabulated_library(PATHS, dtype).lanes
         rows = random(N_INTERVALS + DEGREE, len(PATHS), channels)
         self.table = RadialTable(rows=rows, scale=N_INTERVALS / CUTOFF)
-        self.padded = RadialTable(rows=whole_vectors(rows, lanes), scale=self.table.scale)
         self.at = tuple(
             x.requires_grad_() for x in (lengths, random(N_EDGES, 9), random(N_NODES, 4, channels))
         )
         self.cotangent = random(N_NODES, 9, channels).requires_grad_()
 
     def tabulated(self) -> Tensor:
-        return tabulated_edge_operation(*self.at, table=self.padded, edges=self.edges, paths=PATHS)
+        return tabulated_edge_operation(*self.at, table=self.table, edges=self.edges, paths=PATHS)
 
     def with_spline_in_torch(self) -> Tensor:
         lengths, harmonics, features = self.at
@@ -121,17 +119,25 @@ def test_threads_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(params=[torch.float64, torch.float32], ids=["float64", "float32"])
-def tabulated(
-    request: pytest.FixtureRequest, backbone_config: BackboneConfig, head_configs: dict
+def untrained(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    backbone_config: BackboneConfig,
+    head_configs: dict,
 ) -> MultiHeadPotential:
+    """One whose weights nobody trains, so that it never writes radial weights down."""
     potential = build_potential(backbone_config, head_configs, seed=1, dtype=request.param)
-    potential.requires_grad_(False).backbone.tabulate()
-    return potential
+    monkeypatch.setattr(interaction, "read_spline", refuse)
+    return potential.requires_grad_(False)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("radial weights were to be read inside the kernel")
 
 
 @pytest.mark.parametrize("check", sorted(CHECKS.keys() - TRAINING))
-def test_contract(tabulated: MultiHeadPotential, check: str) -> None:
-    CHECKS[check](tabulated, HEAD)
+def test_contract(untrained: MultiHeadPotential, check: str) -> None:
+    CHECKS[check](untrained, HEAD)
 
 
 @pytest.mark.parametrize(
@@ -139,67 +145,47 @@ def test_contract(tabulated: MultiHeadPotential, check: str) -> None:
     [(molecule("CH3CH2OH"), HEAD), (bulk("Cu", cubic=True), "metals")],
     ids=["molecule", "crystal"],
 )
-def test_energies_and_gradients_are_those_of_the_exact_weights(
-    tabulated: MultiHeadPotential, atoms: Atoms, head: str
+def test_energies_and_forces_are_those_of_training(
+    untrained: MultiHeadPotential, monkeypatch: pytest.MonkeyPatch, atoms: Atoms, head: str
 ) -> None:
     atoms.rattle(0.1, seed=0)
-    graph = graph_from_atoms(atoms, cutoff=tabulated.cutoff)
-    found = learned_part(tabulated, graph, head)
-    tabulated.backbone.backend = "fused"
-    assert not tabulated.backbone.tabulated
-    exact = learned_part(tabulated, graph, head)
-    torch.testing.assert_close(found[0], exact[0], atol=1e-6, rtol=0)
-    assert exact[1].abs().max() > 1e-3
-    torch.testing.assert_close(found[1], exact[1], atol=1e-4 * exact[1].abs().max().item(), rtol=0)
+    graph = graph_from_atoms(atoms, cutoff=untrained.cutoff)
+    found = predict(untrained, graph, head)
+    monkeypatch.undo()
+    untrained.requires_grad_(True)
+    expected = predict(untrained, graph, head)
+    tolerance = 1e-12 if untrained.backbone.dtype == torch.float64 else 2e-6
+    for one, other in zip(learned(found, expected), learned(expected, expected), strict=True):
+        scale = other.abs().max().item()
+        torch.testing.assert_close(one, other, atol=tolerance * scale, rtol=0)
 
 
-def learned_part(
-    potential: MultiHeadPotential, graph: AtomicGraph, head: str
-) -> tuple[Tensor, Tensor]:
-    """Atomic energies and their gradient by the edges, without what tables do not touch.
-
-    The repulsion can be far larger, and would hide a difference.
-    """
-    vectors = edge_vectors(graph).detach().requires_grad_()
-    energies = potential.head(head)(potential.backbone(graph, vectors), graph.atomic_numbers)
-    (gradient,) = torch.autograd.grad(energies.sum(), vectors)
-    return energies.detach(), gradient
+def learned(prediction: Prediction, expected: Prediction) -> tuple[Tensor, Tensor]:
+    """Energies from a common zero, and forces."""
+    return prediction.atomic_energies - expected.atomic_energies.mean(), prediction.forces
 
 
-def test_hessians_are_those_of_the_tables(tabulated: MultiHeadPotential) -> None:
-    graph = graph_from_atoms(molecule("H2O"), cutoff=tabulated.cutoff)
-    found = hessian(tabulated, graph, HEAD)
-    tabulated.backbone.backend = "reference"
-    exact = hessian(tabulated, graph, HEAD)
-    scale = exact.abs().max().item()
-    torch.testing.assert_close(found, exact, atol=1e-4 * scale, rtol=0)
+def test_hessians_are_those_of_training(
+    untrained: MultiHeadPotential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_from_atoms(molecule("H2O"), cutoff=untrained.cutoff)
+    found = hessian(untrained, graph, HEAD)
+    monkeypatch.undo()
+    untrained.requires_grad_(True).backbone.backend = "reference"
+    expected = hessian(untrained, graph, HEAD).detach()
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(found, expected, atol=1e-4 * scale, rtol=0)
 
 
-def test_weights_that_can_be_trained_are_not_tabulated(potential: MultiHeadPotential) -> None:
-    with pytest.raises(ValueError, match=r"for inference; call requires_grad_\(False\) first"):
-        potential.backbone.tabulate()
-    assert not potential.backbone.tabulated
-
-
-def test_the_reference_has_no_tables(potential: MultiHeadPotential) -> None:
-    potential.requires_grad_(False).backbone.backend = "reference"
-    with pytest.raises(ValueError, match="tables are for backend='fused'"):
-        potential.backbone.tabulate()
-
-
-def test_stale_tables_are_refused(tabulated: MultiHeadPotential) -> None:
-    graph = graph_from_atoms(molecule("H2O"), cutoff=tabulated.cutoff)
-    state = {name: 2 * value for name, value in tabulated.backbone.state_dict().items()}
-    tabulated.backbone.load_state_dict(state)
-    with pytest.raises(RuntimeError, match=r"changed since tabulate\(\); call it again"):
-        predict(tabulated, graph, HEAD)
-    tabulated.backbone.tabulate()
-    found = predict(tabulated, graph, HEAD).energy.item()
-    tabulated.backbone.backend = "reference"
-    assert np.isclose(found, predict(tabulated, graph, HEAD).energy.item(), rtol=0, atol=1e-4)
-
-
-def test_a_move_ends_it(tabulated: MultiHeadPotential) -> None:
-    assert tabulated.backbone.tabulated
-    tabulated.to("cpu")
-    assert not tabulated.backbone.tabulated
+def test_weights_that_change_are_followed(
+    untrained: MultiHeadPotential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = graph_from_atoms(molecule("H2O"), cutoff=untrained.cutoff)
+    before = predict(untrained, graph, HEAD).energy.item()
+    state = {name: 2 * value for name, value in untrained.backbone.state_dict().items()}
+    untrained.backbone.load_state_dict(state)
+    after = predict(untrained, graph, HEAD).energy.item()
+    monkeypatch.undo()
+    untrained.backbone.backend = "reference"
+    assert abs(after - before) > 0.01
+    assert np.isclose(after, predict(untrained, graph, HEAD).energy.item(), rtol=0, atol=1e-4)

@@ -13,6 +13,7 @@ from gfm_models.kernels.library import order_library
 from gfm_models.kernels.node_product import NodeProduct
 from gfm_models.kernels.paths import Path
 from gfm_models.kernels.product_library import product_library
+from gfm_models.kernels.spline_library import basis_library, spline_library
 from gfm_models.kernels.triton_probe import check_triton
 
 Backend = Literal["fused", "triton", "reference"]
@@ -77,6 +78,8 @@ def _prepare(
     order_library()
     for paths in path_lists:
         edge_library(paths, dtype)
+    basis_library()
+    spline_library(dtype)
     for product in products:
         product_library(product, dtype)
 

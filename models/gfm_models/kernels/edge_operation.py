@@ -76,7 +76,8 @@ def edge_operation(
     """Sum over neighbours of radial weight × harmonics × the neighbour's features.
 
     Args:
-        radial: R, one weight per edge, path and channel.
+        radial: R, one weight per edge, path and channel; its channels may be padded already, as by
+            `whole_vectors`.
         harmonics: Y, spherical harmonics of the edge directions, degrees side by side.
         features: h of the senders, degrees side by side.
         edges: From `prepare_edges`, which also decides on the back end.
@@ -124,16 +125,17 @@ def tabulated_edge_operation(
         lengths: Of the edges in Å, float64.
         harmonics: Y.
         features: h of the senders.
-        table: Of the precision of `features`; its channels are padded as by `whole_vectors`.
+        table: Of the precision of `features`.
         edges: Prepared for the fused back end.
         paths: The couplings, one for each column of the table.
     """
     assert edges.order is not None, "tables are read by the fused back end alone"
+    lanes = tabulated_library(tuple(paths), features.dtype).lanes
     value = tabulated_value(
         lengths,
         harmonics,
-        whole_vectors(features, tabulated_library(tuple(paths), features.dtype).lanes),
-        table.rows,
+        whole_vectors(features, lanes),
+        whole_vectors(table.rows, lanes).contiguous(),
         table.scale,
         edges.order,
         flatten_paths(paths),

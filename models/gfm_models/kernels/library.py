@@ -144,7 +144,7 @@ def load_library(
 ) -> ctypes.CDLL:
     """The library of `name`.c and what was generated for it, built if it is not there."""
     folder = files("gfm_models.kernels")
-    names = [f"{name}.c", *(HEADERS if generated else ())]
+    names = (f"{name}.c", *HEADERS)
     written = {file: (folder / file).read_text(encoding="utf-8") for file in names}
     path = build_library(name, {**written, **generated}, defines=defines)
     try:

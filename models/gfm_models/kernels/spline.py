@@ -1,8 +1,8 @@
-"""Radial weights as splines: a table that gives any number of them for the price of six rows."""
+"""Radial functions as splines: any number of them for the price of six rows of a table."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,10 +10,12 @@ from torch import Tensor
 DEGREE = 5
 """Four continuous derivatives: forces and force constants are smooth."""
 
-FIRST_INTERVALS, MOST_INTERVALS = 128, 1024
-SAMPLES_PER_INTERVAL = 4
-TOLERANCE = 1e-6
-"""Largest error of a table, in units of the root mean square of what it stands for."""
+_AT_A_KNOT = np.array([1, 26, 66, 26, 1]) / 120
+"""The splines that are not zero at a knot."""
+_CONTINUED = (6, -15, 20, -15, 6, -1)
+"""The next number of a sequence whose sixth differences vanish, from those before, last first."""
+_BEYOND = 2
+"""Splines at each end of the range that are centred beyond it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,12 +34,17 @@ class RadialTable:
         return len(self.rows) - DEGREE
 
     def __call__(self, lengths: Float[Tensor, " edges"]) -> Float[Tensor, "edges paths channels"]:
-        """The spline itself, in plain torch."""
+        """The spline itself, in plain torch, on any device.
+
+        As one product of matrices: of the rows that an edge does not need, too, but nothing as
+        large as six of them for each edge is ever written.
+        """
         x = lengths * self.scale
-        k = x.detach().floor().clamp(0, self.n_intervals - 1)
-        weights = basis_splines(x - k)
-        rows = k.long()[:, None] + torch.arange(DEGREE + 1, device=k.device)
-        return torch.einsum("ej,ejpc->epc", weights.to(self.rows.dtype), self.rows[rows])
+        k = x.detach().nan_to_num().floor().clamp(0, self.n_intervals - 1)
+        places = k.long()[:, None] + torch.arange(DEGREE + 1, device=k.device)
+        weights = x.new_zeros(len(x), len(self.rows)).scatter(1, places, basis_splines(x - k))
+        values = weights.to(self.rows.dtype) @ self.rows.flatten(1)
+        return values.unflatten(1, self.rows.shape[1:])
 
 
 def basis_splines(t: Float[Tensor, " points"]) -> Float[Tensor, "points splines"]:
@@ -53,53 +60,24 @@ def basis_splines(t: Float[Tensor, " points"]) -> Float[Tensor, "points splines"
     return torch.stack(b, dim=1)
 
 
-def tabulate(
-    radial: Callable[[Float[Tensor, " points"]], Float[Tensor, "points paths channels"]],
-    *,
-    cutoff: float,
-) -> RadialTable:
-    """A table of `radial` in float64, with as many intervals as TOLERANCE asks for.
+def nodes(n_intervals: int, *, cutoff: float) -> Float[np.ndarray, " nodes"]:
+    """Distances in Å at which `interpolation` takes a function: knots, two beyond the cutoff."""
+    return np.arange(n_intervals + 1 + _BEYOND) * (cutoff / n_intervals)
 
-    The coefficients are those of least squared error at several points of each interval, so that
-    nothing need be known of derivatives at the ends.
 
-    Raises:
-        ValueError: the function is too rough for the longest table.
+def interpolation(n_intervals: int) -> Float[np.ndarray, "intervals_and_degree nodes"]:
+    """The matrix that makes coefficients of a function's values at `nodes`.
+
+    The spline has these values. It is even, as all functions of a distance are that are smooth
+    where two atoms meet: splines centred at -r and r have the same coefficient. At the other end,
+    its last piece before the cutoff goes on to the last node.
     """
-    n_intervals, error = FIRST_INTERVALS, torch.inf
-    while n_intervals <= MOST_INTERVALS:
-        table = _fit(radial, n_intervals, cutoff=cutoff)
-        error = _error(table, radial, cutoff=cutoff)
-        if error <= TOLERANCE:
-            return table
-        n_intervals *= 2
-    raise ValueError(
-        f"radial weights cannot be tabulated to {TOLERANCE:.0e} with {MOST_INTERVALS} intervals, "
-        f"the error is {error:.0e}; use them untabulated"
-    )
-
-
-def _fit(radial: Callable[[Tensor], Tensor], n_intervals: int, *, cutoff: float) -> RadialTable:
-    points = _points(n_intervals, cutoff=cutoff, per_interval=SAMPLES_PER_INTERVAL)
-    scale = n_intervals / cutoff
-    x = points * scale
-    k = x.floor().clamp(0, n_intervals - 1)
-    columns = k.long()[:, None] + torch.arange(DEGREE + 1)
-    matrix = points.new_zeros(len(points), n_intervals + DEGREE)
-    matrix.scatter_(1, columns, basis_splines(x - k))
-    values = radial(points)
-    rows = torch.linalg.lstsq(matrix, values.flatten(1)).solution
-    return RadialTable(rows=rows.unflatten(1, values.shape[1:]), scale=scale)
-
-
-def _error(table: RadialTable, radial: Callable[[Tensor], Tensor], *, cutoff: float) -> float:
-    """Largest error between the points that the table was made of, relative to the mean square."""
-    between = _points(table.n_intervals, cutoff=cutoff, per_interval=SAMPLES_PER_INTERVAL + 1)
-    exact = radial(between)
-    return ((table(between) - exact).abs().max() / exact.square().mean().sqrt()).item()
-
-
-def _points(n_intervals: int, *, cutoff: float, per_interval: int) -> Float[Tensor, " points"]:
-    """Evenly between 0 and the cutoff, without the ends: at 0 the basis functions are 0 / 0."""
-    n_points = n_intervals * per_interval
-    return (torch.arange(n_points, dtype=torch.float64) + 0.5) * (cutoff / n_points)
+    n_nodes = n_intervals + 1 + _BEYOND
+    free = np.zeros((n_nodes + 2 * _BEYOND, n_nodes))  # all coefficients by those from r = 0 on
+    free[_BEYOND:-_BEYOND] = np.eye(n_nodes)
+    free[:_BEYOND] = free[2 * _BEYOND : _BEYOND : -1]
+    for row in range(n_nodes + _BEYOND, len(free)):
+        before = free[row - 1 : row - 1 - len(_CONTINUED) : -1]
+        free[row] = _CONTINUED @ before
+    at_nodes = sum(b * free[j : j + n_nodes] for j, b in enumerate(_AT_A_KNOT))
+    return (free @ np.linalg.inv(at_nodes))[: n_intervals + DEGREE]

@@ -1,8 +1,8 @@
 """The fused edge operation with radial weights from a table, for inference.
 
 The weights are read off inside the compiled function and are never written down. Its first
-derivatives are fused; where they are to be differentiated again, as for a Hessian, the table is
-evaluated in plain torch and handed to the other fused operations, which can be.
+derivatives are fused; where they are to be differentiated again, as for a Hessian, the weights are
+read off first and handed to the other fused operations, which can be.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from gfm_models.kernels.fused import edge_value, empty_value, unflatten_paths
+from gfm_models.kernels.fused_spline import fused_spline
 from gfm_models.kernels.library import Triple
 from gfm_models.kernels.operations import Operation
-from gfm_models.kernels.spline import RadialTable
 from gfm_models.kernels.tabulated_library import tabulated_library
 
 
@@ -88,7 +88,7 @@ def _differentiable_gradient(
     lengths, harmonics, features = (
         x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in at
     )
-    radial = RadialTable(rows=rows, scale=scale)(lengths)
+    radial = fused_spline(lengths, rows, scale)
     value = edge_value(radial, harmonics, features, order, paths)
     return torch.autograd.grad(value, (lengths, harmonics, features), cotangent, create_graph=True)
 

@@ -13,16 +13,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gfm_models.kernels.edge_operation import Edges, prepare_edges
+from gfm_models.kernels.spline import RadialTable
+from gfm_models.layers.interaction import Interaction
 from gfm_models.layers.recompute import recomputed
 
 
 def interact_in_blocks(
-    interaction: nn.Module,
+    interaction: Interaction,
     features: Float[Tensor, "nodes components channels"],
     *,
+    radial: RadialTable,
     elements: Float[Tensor, "nodes element_channels"],
     lengths: Float[Tensor, " edges"],
-    basis: Float[Tensor, "edges n_radial"],
     harmonics: Float[Tensor, "edges harmonics"],
     edges: Edges,
     block_edges: int,
@@ -32,16 +34,17 @@ def interact_in_blocks(
     Args:
         interaction: See `Interaction`.
         features: As there, like all that is not said here.
+        radial: As there; it is kept.
         elements: As there.
         lengths: As there.
-        basis: As there.
         harmonics: As there.
         edges: As there.
         block_edges: Edges of a block, about; a block has whole atoms.
     """
     n_nodes, n_edges = cut(edges.edge_index[1], n_nodes=len(elements), block_edges=block_edges)
     of_nodes = elements.split(n_nodes)
-    of_edges = [tensor.split(n_edges) for tensor in (lengths, basis, harmonics)]
+    of_edges = [tensor.split(n_edges) for tensor in (lengths, harmonics)]
+    parameters = _used_by(interaction)
     first, new = 0, []
     for count, own, index, *geometry in zip(
         n_nodes, of_nodes, edges.edge_index.split(n_edges, dim=1), *of_edges, strict=True
@@ -52,8 +55,8 @@ def interact_in_blocks(
             n_receivers=count,
             backend=edges.backend,
         )
-        block = _Block(interaction, of_block)
-        new.append(recomputed(block, [features, own, *geometry], list(interaction.parameters())))
+        block = _Block(interaction, of_block, radial.scale)
+        new.append(recomputed(block, [radial.rows, features, own, *geometry], parameters))
         first += count
     return torch.cat(new)
 
@@ -75,21 +78,28 @@ def _differences(bounds: list[int]) -> list[int]:
     return [end - start for start, end in pairwise(bounds)]
 
 
+def _used_by(interaction: Interaction) -> list[nn.Parameter]:
+    """Weights that a block computes with; those of the radial network were used before."""
+    before = set(interaction.radial.parameters())
+    return [p for p in interaction.parameters() if p not in before]
+
+
 class _Block:
     """The interaction of some receivers with all senders."""
 
-    def __init__(self, interaction: nn.Module, edges: Edges) -> None:
+    def __init__(self, interaction: Interaction, edges: Edges, scale: float) -> None:
         self.interaction = interaction
         self.edges = edges
+        self.scale = scale
 
     def __call__(
-        self, features: Tensor, elements: Tensor, lengths: Tensor, basis: Tensor, harmonics: Tensor
+        self, rows: Tensor, features: Tensor, elements: Tensor, lengths: Tensor, harmonics: Tensor
     ) -> Tensor:
         return self.interaction(
             features,
+            radial=RadialTable(rows=rows, scale=self.scale),
             elements=elements,
             lengths=lengths,
-            basis=basis,
             harmonics=harmonics,
             edges=self.edges,
         )

@@ -1,18 +1,15 @@
 """One interaction: gather the neighbourhood, then take products at the node."""
 
-import copy
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gfm_models.kernels.edge_operation import Edges, edge_operation, tabulated_edge_operation
-from gfm_models.kernels.library import whole_vectors
 from gfm_models.kernels.paths import natural_paths
-from gfm_models.kernels.spline import RadialTable, tabulate
-from gfm_models.kernels.tabulated_library import tabulated_library
+from gfm_models.kernels.spline import RadialTable
+from gfm_models.kernels.spline_operation import read_spline
 from gfm_models.layers.mixing import ChannelMixing, linear
-from gfm_models.layers.radial import BesselBasis, RadialWeights
+from gfm_models.layers.radial import RadialWeights
 from gfm_models.layers.sphere import CORRELATION, SphereProduct
 
 
@@ -34,17 +31,20 @@ class Interaction(nn.Module):
         element_channels: int,
         n_radial: int,
         radial_hidden: tuple[int, ...],
+        radial_intervals: int,
+        cutoff: float,
         mean_neighbors: float,
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        self.table: RadialTable | None = None
         self.paths = natural_paths(l_in=l_in, l_edge=l_max, l_out=l_max)
         self.radial = RadialWeights(
             n_radial=n_radial,
             hidden=radial_hidden,
             n_paths=len(self.paths),
             channels=channels,
+            cutoff=cutoff,
+            n_intervals=radial_intervals,
             dtype=dtype,
         )
         self.norm = mean_neighbors**0.5
@@ -57,44 +57,37 @@ class Interaction(nn.Module):
         self,
         features: Float[Tensor, "senders components channels"],
         *,
+        radial: RadialTable,
         elements: Float[Tensor, "receivers element_channels"],
         lengths: Float[Tensor, " edges"],
-        basis: Float[Tensor, "edges n_radial"],
         harmonics: Float[Tensor, "edges harmonics"],
         edges: Edges,
     ) -> Float[Tensor, "receivers components_out channels"]:
         """New features of every receiver, from its neighbours' `features`.
 
-        `harmonics` are to vanish with two derivatives at the cutoff. Radial weights are made of
-        `basis`, or where there is a table, of `lengths` in Å, float64. Edges count senders and
-        receivers each by themselves; mostly they are the same.
+        `radial` is what `self.radial` gives, `lengths` are in Å, float64, and `harmonics` are to
+        vanish with two derivatives at the cutoff. Edges count senders and receivers each by
+        themselves; mostly they are the same.
         """
-        shared = {"edges": edges, "paths": self.paths}
-        if self.table is not None:
-            gathered = tabulated_edge_operation(
-                lengths, harmonics, features, table=self.table, **shared
-            )
-        else:
-            gathered = edge_operation(self.radial(basis), harmonics, features, **shared)
+        gathered = self._gather(radial, lengths, harmonics, features, edges)
         weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1))
         mixed = self.mix_before(soft_bound(gathered / self.norm))
         return self.mix_after(self.product(mixed, weights, backend=edges.backend))
 
-    def tabulate(self, basis: BesselBasis) -> None:
-        """Read radial weights off a table from now on; see `Backbone.tabulate`.
-
-        Args:
-            basis: In float64, which the table is made in.
-        """
-        radial = copy.deepcopy(self.radial).double()
-        radial.compute_dtype = torch.float64
-        dtype = self.mix_before.weight.dtype
-        with torch.no_grad():
-            table = tabulate(lambda r: radial(basis(r)), cutoff=basis.cutoff)
-        lanes = tabulated_library(self.paths, dtype).lanes
-        self.table = RadialTable(
-            rows=whole_vectors(table.rows.to(dtype), lanes).contiguous(), scale=table.scale
-        )
+    def _gather(
+        self,
+        radial: RadialTable,
+        lengths: Float[Tensor, " edges"],
+        harmonics: Float[Tensor, "edges harmonics"],
+        features: Float[Tensor, "senders components channels"],
+        edges: Edges,
+    ) -> Float[Tensor, "receivers components channels"]:
+        """T(R, Y, h); radial weights that nobody trains are never written down."""
+        shared = {"edges": edges, "paths": self.paths}
+        if edges.backend == "fused" and not radial.rows.requires_grad:
+            return tabulated_edge_operation(lengths, harmonics, features, table=radial, **shared)
+        weights = read_spline(radial, lengths, backend=edges.backend)
+        return edge_operation(weights, harmonics, features, **shared)
 
 
 def soft_bound(

@@ -1,4 +1,4 @@
-"""Radial functions: a smooth cutoff envelope, a Bessel basis, and weights learned from it."""
+"""Radial functions: a smooth cutoff envelope, a Bessel basis, and splines learned from it."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gfm_models.kernels.spline import RadialTable, interpolation, nodes
 from gfm_models.layers.mixing import SILU_GAIN, linear
 
 ENVELOPE_EXPONENT = 6
@@ -27,28 +28,23 @@ def cutoff_envelope(
     return 1 + x**p * (-(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * p * (p + 1) / 2))
 
 
-class BesselBasis(nn.Module):
-    """sqrt(2/c) sin(n π r / c) / r for n = 1 … n_radial, scaled to order one.
+def bessel_functions(
+    distances: Float[Tensor, " points"], *, n_radial: int, cutoff: float
+) -> Float[Tensor, "points n_radial"]:
+    """sqrt(2/c) sin(n π r / c) / r for n = 1 … n_radial, scaled to order one: times c.
 
     Source: Gasteiger et al., arXiv:2003.03123, eq. 7.
     """
-
-    def __init__(self, *, n_radial: int, cutoff: float, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.cutoff = cutoff
-        frequencies = math.pi / cutoff * torch.arange(1, n_radial + 1, dtype=dtype)
-        self.register_buffer("frequencies", frequencies, persistent=False)
-
-    def forward(self, distances: Float[Tensor, " edges"]) -> Float[Tensor, "edges n_radial"]:
-        """Basis functions at `distances` (Å)."""
-        r = distances[:, None]
-        return math.sqrt(2 * self.cutoff) * torch.sin(self.get_buffer("frequencies") * r) / r
+    n = torch.arange(1, n_radial + 1, dtype=distances.dtype, device=distances.device)
+    return math.sqrt(2 / cutoff) * math.pi * n * torch.sinc(n * distances[:, None] / cutoff)
 
 
 class RadialWeights(nn.Module):
-    """One weight per path and channel as a function of distance, R(r) = MLP(basis(r)).
+    """One weight per path and channel as a function of distance, R(r).
 
-    It does not depend on the species, so that it can be tabulated for inference. What makes it end
+    It is the spline through MLP(bessel_functions(r)) at equally spaced distances. The spline is the
+    model, in training as in inference; the network says what its coefficients are, and is evaluated
+    once for each knot, not for each edge. It does not depend on the species. What makes it end
     smoothly at the cutoff, `cutoff_envelope`, is applied to the harmonics instead: they are fewer.
     """
 
@@ -59,6 +55,8 @@ class RadialWeights(nn.Module):
         hidden: Sequence[int],
         n_paths: int,
         channels: int,
+        cutoff: float,
+        n_intervals: int,
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
@@ -70,13 +68,16 @@ class RadialWeights(nn.Module):
         self.mlp = nn.Sequential(*layers, out)
         self.n_paths = n_paths
         self.channels = channels
-        self.compute_dtype = dtype
+        self.scale = n_intervals / cutoff
+        distances = torch.tensor(nodes(n_intervals, cutoff=cutoff))
+        basis = bessel_functions(distances, n_radial=n_radial, cutoff=cutoff).to(dtype)
+        self.register_buffer("basis", basis, persistent=False)
+        matrix = torch.tensor(interpolation(n_intervals)).to(dtype)
+        self.register_buffer("interpolation", matrix, persistent=False)
 
-    def forward(
-        self, basis: Float[Tensor, "edges n_radial"]
-    ) -> Float[Tensor, "edges paths channels"]:
-        """Weights of every path and channel on every edge."""
-        rounds = self.compute_dtype != basis.dtype
-        with torch.autocast(basis.device.type, self.compute_dtype, enabled=rounds):
-            values = self.mlp(basis)
-        return values.to(basis.dtype).unflatten(-1, (self.n_paths, self.channels))
+    def coefficients(self) -> RadialTable:
+        """The spline, differentiable by the network's weights."""
+        hidden = self.mlp[:-1](self.get_buffer("basis"))
+        # The last layer is linear and without bias: interpolating what goes into it is less work.
+        rows = self.mlp[-1](self.get_buffer("interpolation") @ hidden)
+        return RadialTable(rows=rows.unflatten(1, (self.n_paths, self.channels)), scale=self.scale)

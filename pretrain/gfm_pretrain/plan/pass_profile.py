@@ -25,7 +25,7 @@ from gfm_pretrain.plan.peak_memory import PeakMemory
 from gfm_pretrain.reduction.buckets import fill_buckets
 
 HEAD = "head"
-CRYSTALS = ((3, 0.70), (3, 0.44), (4, 0.56))
+CRYSTALS = ((3, 0.70), (3, 0.44), (4, 0.56), (5, 0.60))
 """Atoms along each edge of a cube of a simple cubic crystal, and its lattice constant in cutoffs.
 They have 13 to 51 neighbours."""
 LARGER_CRYSTALS = ((5, 0.60), (6, 0.56), (5, 0.44), (6, 0.46))
@@ -42,8 +42,9 @@ class PassProfile:
     """Memory of a pass."""
     bytes_per_edge: float
     """The same for a directed edge."""
-    bytes_of_block: float = 0.0
-    """Memory of a pass whatever its size: of the edges that are computed again at once."""
+    bytes_of_pass: float = 0.0
+    """Memory of a pass whatever its size: coefficients of radial functions, and the edges that are
+    computed again at once."""
     backward_part: float
     """Part of its time in which the gradient of the loss is computed, the rest being the energy
     and the forces."""
@@ -57,7 +58,7 @@ class PassProfile:
     ) -> Float[np.ndarray, " passes"]:
         """Memory of passes with so many atoms and edges."""
         n_bytes = sizes @ np.array([self.bytes_per_atom, self.bytes_per_edge])
-        return n_bytes + self.bytes_of_block * (n_bytes > 0)
+        return n_bytes + self.bytes_of_pass * (n_bytes > 0)
 
 
 def measure_pass(
@@ -88,11 +89,10 @@ def measure_pass(
 
 def _measure(potential: MultiHeadPotential, bytes_per_bucket: int) -> PassProfile:
     cutoff = potential.cutoff
-    of_block = potential.backbone.block_edges is not None
-    crystals = LARGER_CRYSTALS if of_block else CRYSTALS
+    crystals = CRYSTALS if potential.backbone.block_edges is None else LARGER_CRYSTALS
     graphs = [_crystal(n, constant, cutoff) for n, constant in crystals]
     n_bytes = np.array([_peak_bytes(potential, graph) for graph in graphs])
-    per_atom, per_edge, block = _fit_bytes(graphs, n_bytes, with_block=of_block)
+    per_atom, per_edge, of_pass = _fit_bytes(graphs, n_bytes)
     complete = _record_gradients(potential)
     timed = [_time_pass(potential, graphs[-1], complete) for _ in range(N_TIMED)]
     part, when = min(timed, key=lambda found: found[0])[1:]
@@ -104,7 +104,7 @@ def _measure(potential: MultiHeadPotential, bytes_per_bucket: int) -> PassProfil
     return PassProfile(
         bytes_per_atom=per_atom,
         bytes_per_edge=per_edge,
-        bytes_of_block=block,
+        bytes_of_pass=of_pass,
         backward_part=part,
         ready_backbone=ready(potential.backbone),
         ready_head=ready(potential.head(HEAD)),
@@ -150,10 +150,10 @@ def _peak_bytes(potential: MultiHeadPotential, graph: AtomicGraph) -> int:
 
 
 def _fit_bytes(
-    graphs: Sequence[AtomicGraph], n_bytes: Float[np.ndarray, " graphs"], *, with_block: bool
+    graphs: Sequence[AtomicGraph], n_bytes: Float[np.ndarray, " graphs"]
 ) -> tuple[float, float, float]:
     """Bytes of an atom, of an edge, and of any pass, by least squares of relative residuals."""
-    sizes = np.array([[g.n_nodes, g.n_edges, float(with_block)] for g in graphs])
+    sizes = np.array([[g.n_nodes, g.n_edges, 1.0] for g in graphs])
     relative = sizes / n_bytes[:, None]
     found, _ = nnls(relative, np.ones(len(graphs)))
     return float(found[0]), float(found[1]), float(found[2])
