@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfm_models.graph import MAX_ATOMIC_NUMBER, AtomicGraph
+from gfm_models.graph import AtomicGraph
 from gfm_models.harmonics import MAX_DEGREE, spherical_harmonics
 from gfm_models.kernels.backend import Backend, BackendChoice, check_choice, choose_backend
 from gfm_models.kernels.edge_operation import prepare_edges
 from gfm_models.layers.blocks import interact_in_blocks
+from gfm_models.layers.elements import element_vectors
 from gfm_models.layers.interaction import Interaction
 from gfm_models.layers.mixing import ChannelMixing, linear
 from gfm_models.layers.radial import cutoff_envelope
@@ -55,6 +56,9 @@ class BackboneConfig:
     mean_neighbors: float = 20.0
     """Typical number of neighbours; sums over neighbours are divided by its square root."""
 
+    repulsion_reach: float = 0.7
+    """Where the screened nuclear repulsion ends, in units of the sum of two covalent radii."""
+
     def __post_init__(self) -> None:
         """Check each number against its bounds.
 
@@ -95,6 +99,7 @@ _BOUNDS = (
     ("radial_intervals", 8, 1024),
     ("element_channels", 1, 1024),
     ("mean_neighbors", 0.1, 10000.0),
+    ("repulsion_reach", 0.1, 1.0),
 )
 
 
@@ -126,7 +131,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         self.block_edges: int | None = None
-        self.elements = nn.Embedding(MAX_ATOMIC_NUMBER + 1, config.element_channels, dtype=dtype)
+        self.elements = element_vectors(config.element_channels, dtype=dtype)
         self.senders = linear(config.element_channels, config.channels, dtype=dtype)
         self.interactions = nn.ModuleList(
             Interaction(

@@ -36,9 +36,10 @@ RUN_BEST = "best"
 HEAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 
 
-EXACT_INTERVALS = 1024
-"""Of checkpoints that do not tell `radial_intervals`: they were written when the radial network was
-evaluated at every distance, which splines of so many pieces follow to 1e-9."""
+WRITTEN_BEFORE = {"radial_intervals": 1024, "repulsion_reach": 1.0}
+"""Architecture of checkpoints that do not tell it. They were written when the radial network was
+evaluated at every distance, which splines of so many pieces follow to 1e-9, and when repulsion
+reached as far as bonds do."""
 
 
 class CheckpointError(ValueError):
@@ -214,7 +215,7 @@ def backbone_config(config: Mapping[str, Any]) -> BackboneConfig:
         CheckpointError: it is not one, or out of bounds.
     """
     with _described("architecture"):
-        fields = {"radial_intervals": EXACT_INTERVALS, **config["architecture"]}
+        fields = {**WRITTEN_BEFORE, **config["architecture"]}
         return BackboneConfig(**{**fields, "radial_hidden": tuple(fields["radial_hidden"])})
 
 

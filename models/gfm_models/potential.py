@@ -24,7 +24,7 @@ class MultiHeadPotential(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
-        self.repulsion = ZBL(cutoff=backbone.config.cutoff)
+        self.repulsion = ZBL(cutoff=backbone.config.cutoff, reach=backbone.config.repulsion_reach)
 
     @property
     def cutoff(self) -> float:

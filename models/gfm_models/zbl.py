@@ -19,22 +19,24 @@ EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
 
 
 class ZBL(nn.Module):
-    """Half a pair energy for each atom of a pair, smoothly zero beyond the covalent radii's sum.
+    """Half a pair energy for each atom of a pair, smoothly zero where atoms are mere neighbours.
 
-        E_ij = k Z_i Z_j / r φ(r / a) envelope(r / min(c_i + c_j, cutoff)),
+        E_ij = k Z_i Z_j / r φ(r / a) envelope(r / min(x (c_i + c_j), cutoff)),
         φ(x) = Σ_k A_k exp(-B_k x)
 
-    symbol → variable: a → screening, c → covalent radius (ASE's table), A → AMPLITUDES,
-    B → EXPONENTS.
+    symbol → variable: x → reach, a → screening, c → covalent radius (ASE's table), A → AMPLITUDES,
+    B → EXPONENTS. With x = 1 bonds are compressed by eV/Å that a network has to learn to cancel,
+    for every pair of elements; below 0.7 no structure of the usual data sets has a pair to speak
+    of (benchmarks/RESULTS.md).
 
     Source: Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter (1985), eqs.
     2-59 to 2-61.
     """
 
-    def __init__(self, *, cutoff: float) -> None:
+    def __init__(self, *, cutoff: float, reach: float) -> None:
         super().__init__()
         self.cutoff = cutoff
-        radii = torch.tensor(covalent_radii[: MAX_ATOMIC_NUMBER + 1], dtype=torch.float64)
+        radii = reach * torch.tensor(covalent_radii[: MAX_ATOMIC_NUMBER + 1], dtype=torch.float64)
         self.register_buffer("radii", radii, persistent=False)
 
     def forward(

@@ -1,5 +1,7 @@
 """Forces, stress and Hessian: known physics first, then finite differences."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,8 @@ def forces_of(atoms: Atoms, potential: MultiHeadPotential, head: str) -> torch.T
 def repulsion(backbone_config: BackboneConfig) -> MultiHeadPotential:
     """A potential whose learned part is silent: only the short-range repulsion is left."""
     config = HeadConfig(level_of_theory="none", reference_energies={"Cu": 0.0}, scales={"Cu": 0.0})
-    return build_potential(backbone_config, {"zbl": config}, dtype=torch.float64)
+    far = dataclasses.replace(backbone_config, repulsion_reach=1.0)
+    return build_potential(far, {"zbl": config}, dtype=torch.float64)
 
 
 def test_no_force_on_the_carbon_of_methane(potential: MultiHeadPotential) -> None:

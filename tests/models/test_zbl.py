@@ -10,9 +10,11 @@ from gfm_models.zbl import AMPLITUDES, ZBL
 CUTOFF = 5.0
 
 
-def pair_energy(symbols: str, distance: float, *, cutoff: float = CUTOFF) -> float:
+def pair_energy(
+    symbols: str, distance: float, *, cutoff: float = CUTOFF, reach: float = 1.0
+) -> float:
     graph = graph_from_atoms(Atoms(symbols, [[0, 0, 0], [0, 0, distance]]), cutoff=cutoff)
-    return ZBL(cutoff=cutoff)(graph, edge_vectors(graph)).sum().item()
+    return ZBL(cutoff=cutoff, reach=reach)(graph, edge_vectors(graph)).sum().item()
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_contact_is_the_bare_coulomb_energy() -> None:
 
 def test_the_two_atoms_share_alike_and_the_order_is_nothing() -> None:
     graph = graph_from_atoms(Atoms("HO", [[0, 0, 0], [0, 0, 0.5]]), cutoff=CUTOFF)
-    energies = ZBL(cutoff=CUTOFF)(graph, edge_vectors(graph))
+    energies = ZBL(cutoff=CUTOFF, reach=1.0)(graph, edge_vectors(graph))
     assert energies.dtype == torch.float64
     assert energies[0] == energies[1]
     assert pair_energy("HO", 0.5) == pair_energy("OH", 0.5)
@@ -48,6 +50,13 @@ def test_nothing_beyond_the_covalent_radii(symbols: str, reach: float) -> None:
     assert pair_energy(symbols, reach * (1 - 1e-2)) > 0
     assert pair_energy(symbols, reach * (1 + 1e-12)) == 0.0
     assert pair_energy(symbols, reach * 1.5) == 0.0
+
+
+def test_reach_moves_the_end_and_nothing_else() -> None:
+    assert pair_energy("CC", 1.52 * 0.7 * (1 - 1e-2), reach=0.7) > 0
+    assert pair_energy("CC", 1.52 * 0.7 * (1 + 1e-12), reach=0.7) == 0.0
+    near, far = (pair_energy("CC", 0.1, reach=reach) for reach in (0.7, 1.0))
+    assert near == pytest.approx(far, rel=1e-4)
 
 
 def test_it_falls_smoothly_to_the_end() -> None:
@@ -70,4 +79,4 @@ def test_a_short_cutoff_ends_it_smoothly() -> None:
 
 def test_a_lone_atom_has_none() -> None:
     graph = graph_from_atoms(Atoms("Cs"), cutoff=CUTOFF)
-    assert ZBL(cutoff=CUTOFF)(graph, edge_vectors(graph)).tolist() == [0.0]
+    assert ZBL(cutoff=CUTOFF, reach=1.0)(graph, edge_vectors(graph)).tolist() == [0.0]

@@ -150,7 +150,7 @@ def test_rates_time_and_memory_are_told_of_all_ranks(jobs):
     _, output, run = jobs("mpiexec")
     (start,) = (line for line in lines_of(run) if line["kind"] == "run")
     assert (start["ranks"], start["launcher"], start["device"]) == (2, "mpi", "cpu")
-    assert start["settings"]["training"]["clip_norm"] == 0.1
+    assert start["settings"]["training"]["clip_norm"] == 0.05
     assert start["heads"]["mlearn"]["structures"] == 4
     rates = [line for line in lines_of(run) if line["kind"] == "rates"][-1]
     per_second = rates["window"]["steps"] / rates["window"]["seconds"]

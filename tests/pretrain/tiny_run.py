@@ -58,7 +58,7 @@ def run_mapping(folder: Path) -> dict[str, Any]:
             "steps": 6,
             "warmup_steps": 2,
             "learning_rate": 0.02,
-            "clip_norm": 0.1,
+            "clip_norm": 0.05,
             "ema_decay": 0.9,
             "micro_batch_edges": 60,
             "validate_every": 3,
