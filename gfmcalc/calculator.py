@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from gfm_models import checkpoint
+from gfm_models.allocator import keep_freed_memory
 from gfm_models.derivatives import Prediction, hessian, predict, stress
 from gfm_models.graph import AtomicGraph, edge_vectors, graph_from_atoms
 from gfm_models.heads import check_elements
@@ -32,6 +33,9 @@ class GFMCalculator(Calculator):
         device: "cpu", "cuda", "xpu", …; by default the accelerator that torch sees, or the CPU.
         default_dtype: Precision of the network. Geometry, energies and sums are float64 always;
             take "float64" for phonons and tight relaxations.
+
+    On a CPU the process keeps up to 1 GiB of freed memory for the next call, unless the environment
+    variable GFM_ALLOCATOR is "system" (see `gfm_models.allocator`).
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -60,6 +64,8 @@ class GFMCalculator(Calculator):
         if default_dtype not in DTYPES:
             raise ValueError(f"default_dtype must be float32 or float64, got '{default_dtype}'")
         self.device = _device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         folder = resolve_model(model, head=head)
         config = checkpoint.read_config(folder)
         self.head = choose_head(config, head)

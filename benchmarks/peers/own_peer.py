@@ -9,9 +9,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import write
 from gfm_models import checkpoint
-from gfm_models.backbone import BackboneConfig
 from gfm_models.heads import HeadConfig
 from gfm_models.potential import build_potential
+from gfm_models.presets import preset
 from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
 from gfm_pretrain.process import World
 from gfm_pretrain.setup import set_up
@@ -20,7 +20,6 @@ from gfm_pretrain.trainer import Trainer
 from gfmcalc.calculator import GFMCalculator
 from peers.structures import universal_statistics
 
-ARCHITECTURES = {"default": BackboneConfig()}
 HEAD = "head"
 
 
@@ -34,7 +33,7 @@ def calculator(variant: str) -> Calculator:
     )
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        potential = build_potential(ARCHITECTURES[variant], {HEAD: head})
+        potential = build_potential(preset(variant), {HEAD: head})
         checkpoint.save(potential, Path(folder) / "model", training={})
         return GFMCalculator(Path(folder) / "model", device="cpu")
 
@@ -54,7 +53,7 @@ def training_step(variant: str, structures: Sequence[Atoms]) -> Callable[[], obj
             run=str(Path(folder) / "run"),
             heads={HEAD: options},
             training=TrainingOptions(steps=10**6),
-            model=ARCHITECTURES[variant],
+            model=preset(variant),
             device="cpu",
         )
         world = World(

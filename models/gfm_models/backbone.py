@@ -13,6 +13,7 @@ from gfm_models.graph import AtomicGraph
 from gfm_models.harmonics import MAX_DEGREE, spherical_harmonics
 from gfm_models.kernels.backend import Backend, BackendChoice, check_choice, choose_backend
 from gfm_models.kernels.edge_operation import prepare_edges
+from gfm_models.kernels.from_vectors import Surroundings
 from gfm_models.layers.blocks import interact_in_blocks
 from gfm_models.layers.elements import element_vectors
 from gfm_models.layers.interaction import Interaction
@@ -235,6 +236,45 @@ class Backbone(nn.Module):
             new = interact(layers[-1], **geometry)
             layers.append(new + carry(layers[-1][:, : new.shape[1]]))
         return layers
+
+    def with_adjoint(
+        self, graph: AtomicGraph, around: Surroundings, *, to_vectors: Float[Tensor, "edges 3"]
+    ) -> tuple[Float[Tensor, "nodes features"], Callable[[Tensor], None]]:
+        """Invariant features of every node for inference, and their adjoint.
+
+        The adjoint adds the gradient by the edge vectors to `to_vectors`.
+        """
+        elements = self.elements(graph.atomic_numbers)
+        shared = {"elements": elements, "around": around, "to_vectors": to_vectors}
+        layers = [self.senders(elements)[:, None]]
+        adjoints = []
+        for interaction, carry in zip(self._interactions(), [None, *self.carry], strict=True):
+            wants_features = carry is not None  # the first layer depends on the species alone
+            new, of_new = interaction.with_adjoint(
+                layers[-1], **shared, wants_features=wants_features
+            )
+            of_kept = None
+            if isinstance(carry, ChannelMixing):
+                kept, of_kept = carry.with_adjoint(layers[-1][:, : new.shape[1]])
+                new += kept
+            layers.append(new)
+            adjoints.append((of_new, of_kept))
+        del layers[0]
+
+        def adjoint(cotangent: Tensor) -> None:
+            to_layer = torch.zeros_like(layers[-1])
+            of_scalars = cotangent.split(self.config.channels, dim=-1)
+            for to_scalars, (of_new, of_kept) in zip(
+                reversed(of_scalars), reversed(adjoints), strict=True
+            ):
+                to_layer[:, 0] += to_scalars
+                below = of_new(to_layer)
+                if below is None or of_kept is None:
+                    return
+                below[:, : to_layer.shape[1]] += of_kept(to_layer)
+                to_layer = below
+
+        return torch.cat([features[:, 0] for features in layers], dim=-1), adjoint
 
     def _interact(self, interaction: Interaction) -> Callable[..., Tensor]:
         radial = interaction.radial.coefficients()

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gfm_models.graph import AtomicGraph, edge_vectors, volumes
+from gfm_models.inference import can_evaluate, evaluate
 from gfm_models.potential import MultiHeadPotential
 
 
@@ -33,7 +34,9 @@ def predict(
     """Energy and its derivatives.
 
     The energy depends on the structure through the edge vectors d alone, so that one gradient
-    g = dE/dd gives both: it pushes sender and receiver apart, and Σ d ⊗ g is the virial.
+    g = dE/dd gives both: it pushes sender and receiver apart, and Σ d ⊗ g is the virial. Where
+    nothing is to be differentiated further, the fused back end has derivatives of its own (see
+    `inference`).
 
     Args:
         potential: Holds `head`.
@@ -41,18 +44,12 @@ def predict(
         head: Name of the fidelity.
         create_graph: Keep what training on forces and stress needs.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        vectors = edge_vectors(graph).detach().requires_grad_()
-        atomic = potential(graph, vectors, head)
-        gradient = _gradient(atomic.sum(), vectors, create_graph=create_graph)
-    if not create_graph:
-        atomic = atomic.detach()
-    return Prediction(
-        energy=_sum_by_graph(atomic, graph),
-        atomic_energies=atomic,
-        forces=_forces(gradient, graph),
-        virial=_virial(gradient, vectors.detach(), graph),
-    )
+    if not create_graph and can_evaluate(potential):
+        atomic, forces, virial = evaluate(potential, graph, head)
+    else:
+        atomic, forces, virial = _differentiate(potential, graph, head, create_graph=create_graph)
+    energy = _sum_by_graph(atomic, graph)
+    return Prediction(energy=energy, atomic_energies=atomic, forces=forces, virial=virial)
 
 
 def predict_energy(
@@ -91,6 +88,18 @@ def hessian(
         ]
     stacked = torch.stack(rows) if rows else graph.positions  # no atoms, no rows
     return stacked.reshape(graph.n_nodes, 3, graph.n_nodes, 3)
+
+
+def _differentiate(
+    potential: MultiHeadPotential, graph: AtomicGraph, head: str, *, create_graph: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Atomic energies, forces and virials by autograd."""
+    with torch.inference_mode(False), torch.enable_grad():
+        vectors = edge_vectors(graph).detach().requires_grad_()
+        atomic = potential(graph, vectors, head)
+        gradient = _gradient(atomic.sum(), vectors, create_graph=create_graph)
+    virial = _virial(gradient, vectors.detach(), graph)
+    return atomic if create_graph else atomic.detach(), _forces(gradient, graph), virial
 
 
 def _gradient(

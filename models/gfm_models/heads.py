@@ -116,6 +116,19 @@ class Head(nn.Module):
         reference = self.get_buffer("reference_energies")[atomic_numbers]
         return reference + self.get_buffer("scales")[atomic_numbers] * learned
 
+    def with_gradient(
+        self, features: Float[Tensor, "nodes features"], atomic_numbers: Int[Tensor, " nodes"]
+    ) -> tuple[Float[Tensor, " nodes"], Float[Tensor, "nodes features"]]:
+        """The same, and the gradient of the sum of the energies by the features."""
+        first, last = (self.readout.get_parameter(f"{layer}.weight") for layer in (0, 2))
+        scales = self.get_buffer("scales")[atomic_numbers]
+        hidden = features @ first.T
+        learned = (nn.functional.silu(hidden) @ last[0]).double()
+        reference = self.get_buffer("reference_energies")[atomic_numbers]
+        to_active = torch.outer(scales.to(features.dtype), last[0])
+        to_hidden = torch.ops.aten.silu_backward(to_active, hidden)
+        return reference + scales * learned, to_hidden @ first
+
 
 def check_elements(config: HeadConfig, atomic_numbers: Iterable[int], *, head: str) -> None:
     """Refuse species that a head never saw.

@@ -62,6 +62,14 @@ class MultiHeadPotential(nn.Module):
                 )
         return super()._apply(fn, recurse)
 
+    def check(self, graph: AtomicGraph, head: str) -> None:
+        """Refuse what a head does not know.
+
+        Raises:
+            ValueError: no head of this name, or an element that it does not know.
+        """
+        check_elements(self.head(head).config, graph.atomic_numbers.unique().tolist(), head=head)
+
     def forward(
         self, graph: AtomicGraph, edge_vectors: Float[Tensor, "edges 3"], head: str
     ) -> Float[Tensor, " nodes"]:
@@ -70,7 +78,7 @@ class MultiHeadPotential(nn.Module):
         Raises:
             ValueError: no head of this name, or an element that it does not know.
         """
-        check_elements(self.head(head).config, graph.atomic_numbers.unique().tolist(), head=head)
+        self.check(graph, head)
         features = self.backbone(graph, edge_vectors)
         learned = self.head(head)(features, graph.atomic_numbers)
         return learned + self.repulsion(graph, edge_vectors)

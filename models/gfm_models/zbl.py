@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gfm_models.graph import MAX_ATOMIC_NUMBER, AtomicGraph
+from gfm_models.kernels.from_vectors import Surroundings
+from gfm_models.kernels.structure import PairRepulsion, add_repulsion
 from gfm_models.layers.radial import cutoff_envelope
 
 COULOMB = 14.399645478425668
@@ -13,6 +15,8 @@ COULOMB = 14.399645478425668
 
 SCREENING_LENGTH = 0.8854 * 0.529177210903
 """Å; divided by Z_i^0.23 + Z_j^0.23."""
+
+SCREENING_POWER = 0.23
 
 AMPLITUDES = (0.18175, 0.50986, 0.28022, 0.02817)
 EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
@@ -47,8 +51,27 @@ class ZBL(nn.Module):
         z = graph.atomic_numbers[graph.edge_index]
         reach = self.get_buffer("radii")[z].sum(0).clamp(max=self.cutoff)
         charge = z.double()
-        screening = SCREENING_LENGTH / (charge**0.23).sum(0)
+        screening = SCREENING_LENGTH / (charge**SCREENING_POWER).sum(0)
         x = distances / screening
         phi = sum(a * torch.exp(-b * x) for a, b in zip(AMPLITUDES, EXPONENTS, strict=True))
         pair = COULOMB * charge.prod(0) / distances * phi * cutoff_envelope(distances, reach)
         return pair.new_zeros(graph.n_nodes).index_add(0, graph.receivers, pair / 2)
+
+    def with_gradient(
+        self,
+        graph: AtomicGraph,
+        around: Surroundings,
+        *,
+        to_vectors: Float[Tensor, "edges 3"],
+    ) -> Float[Tensor, " nodes"]:
+        """The same for inference; adds the gradient of the sum to `to_vectors`."""
+        numbers = PairRepulsion(
+            cutoff=self.cutoff,
+            coulomb=COULOMB,
+            screening_length=SCREENING_LENGTH,
+            screening_power=SCREENING_POWER,
+            amplitudes=AMPLITUDES,
+            exponents=EXPONENTS,
+            radii=self.get_buffer("radii"),
+        )
+        return add_repulsion(numbers, graph, around, to_vectors=to_vectors)

@@ -9,11 +9,13 @@ import torch
 
 from gfm_models.kernels.compiler import BuildError
 from gfm_models.kernels.edge_library import edge_library
+from gfm_models.kernels.from_vectors import from_vectors_library
 from gfm_models.kernels.library import order_library
 from gfm_models.kernels.node_product import NodeProduct
 from gfm_models.kernels.paths import Path
 from gfm_models.kernels.product_library import product_library
 from gfm_models.kernels.spline_library import basis_library, spline_library
+from gfm_models.kernels.structure import structure_library
 from gfm_models.kernels.triton_probe import check_triton
 
 Backend = Literal["fused", "triton", "reference"]
@@ -76,8 +78,10 @@ def _prepare(
         check_triton(device)
         return
     order_library()
+    structure_library()
     for paths in path_lists:
         edge_library(paths, dtype)
+        from_vectors_library(paths, dtype)
     basis_library()
     spline_library(dtype)
     for product in products:

@@ -19,9 +19,6 @@ from gfm_models.kernels.fused import edge_order, edge_value, flatten_paths
 from gfm_models.kernels.library import OTHER_GRAPH, receivers_in, whole_vectors
 from gfm_models.kernels.paths import Path
 from gfm_models.kernels.reference import reference_edge_operation
-from gfm_models.kernels.spline import RadialTable
-from gfm_models.kernels.tabulated import tabulated_value
-from gfm_models.kernels.tabulated_library import tabulated_library
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,39 +101,6 @@ def edge_operation(
         whole_vectors(radial, lanes),
         harmonics,
         whole_vectors(features, lanes),
-        edges.order,
-        flatten_paths(paths),
-    )
-    return _without_padding(value, features)
-
-
-def tabulated_edge_operation(
-    lengths: Float[Tensor, " edges"],
-    harmonics: Float[Tensor, "edges harmonics"],
-    features: Float[Tensor, "senders components channels"],
-    *,
-    table: RadialTable,
-    edges: Edges,
-    paths: Sequence[Path],
-) -> Float[Tensor, "receivers components_out channels"]:
-    """As `edge_operation`, with R = table(lengths); for inference with the fused back end.
-
-    Args:
-        lengths: Of the edges in Å, float64.
-        harmonics: Y.
-        features: h of the senders.
-        table: Of the precision of `features`.
-        edges: Prepared for the fused back end.
-        paths: The couplings, one for each column of the table.
-    """
-    assert edges.order is not None, "tables are read by the fused back end alone"
-    lanes = tabulated_library(tuple(paths), features.dtype).lanes
-    value = tabulated_value(
-        lengths,
-        harmonics,
-        whole_vectors(features, lanes),
-        whole_vectors(table.rows, lanes).contiguous(),
-        table.scale,
         edges.order,
         flatten_paths(paths),
     )

@@ -4,7 +4,7 @@ Each statement below is written once for every nonzero K_p[m1, m3]; that is all 
 decides. Loops over edges, channels and threads are in `edge_operation.c`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gfm_models.harmonics import coupling, degree_slice, n_harmonics
@@ -36,13 +36,14 @@ def paths_header(paths: Sequence[Path]) -> str:
     return "\n".join([*lines, ""])
 
 
-def blocks_header(paths: Sequence[Path], *, tabulated: bool = False) -> str:
-    """The file `blocks.h` or `tabulated_blocks.h`: what is done with LANES channels of an edge."""
-    entries = list(path_entries(paths))
-    lines = []
-    for signature, statements in (_TABULATED_BLOCKS if tabulated else _BLOCKS).items():
-        lines += _function(signature, [s for p, e in enumerate(entries) for s in statements(p, e)])
-    return "\n".join([*lines, ""])
+def blocks_header(paths: Sequence[Path]) -> str:
+    """The file `blocks.h`: what `edge_operation.c` does with LANES channels of an edge."""
+    return _blocks(paths, _BLOCKS)
+
+
+def from_vectors_header(paths: Sequence[Path]) -> str:
+    """The file `from_vectors_blocks.h`: the same for `from_vectors.c`."""
+    return _blocks(paths, _FROM_VECTORS)
 
 
 def path_sizes(paths: Sequence[Path]) -> dict[str, int]:
@@ -84,6 +85,14 @@ def path_entries(paths: Sequence[Path]) -> Iterator[list[Entry]]:
         yield of_path
 
 
+def _blocks(paths: Sequence[Path], blocks: Mapping[str, "_Statements"]) -> str:
+    entries = list(path_entries(paths))
+    lines = []
+    for signature, statements in blocks.items():
+        lines += _function(signature, [s for p, e in enumerate(entries) for s in statements(p, e)])
+    return "\n".join([*lines, ""])
+
+
 def _function(signature: str, statements: Sequence[str]) -> list[str]:
     return [f"INLINE {signature} {{", *(f"    {statement}" for statement in statements), "}"]
 
@@ -111,8 +120,9 @@ def _value(path: int, entries: Sequence[Entry]) -> Iterator[str]:
     yield from _add_to_sums(f"const vec r = {_at('R', path)};", entries)
 
 
-def _tabulated_value(path: int, entries: Sequence[Entry]) -> Iterator[str]:
-    yield from _add_to_sums(f"const vec r = RADIAL({path});", entries)
+def _spline_value(path: int, entries: Sequence[Entry]) -> Iterator[str]:
+    radial = f"const vec r = spline(reading, c + {path} * channels, channels);"
+    yield from _add_to_sums(radial, entries)
 
 
 def _add_to_sums(radial: str, entries: Sequence[Entry]) -> Iterator[str]:
@@ -142,21 +152,33 @@ def _gradient(path: int, entries: Sequence[Entry]) -> Iterator[str]:
     yield f"store(to_R + {path} * channels, to_r); }}"
 
 
-def _tabulated_gradient(path: int, entries: Sequence[Entry]) -> Iterator[str]:
+def _spline_gradient(path: int, entries: Sequence[Entry]) -> Iterator[str]:
     """As `_gradient`, with R' t h summed over paths."""
-    yield f"{{ const vec r = RADIAL({path});"
+    yield f"{{ vec dr; const vec r = {_spline_and_slope(path)};"
     yield from _add_to_gradients(entries)
-    yield f"*slope += RADIAL_SLOPE({path}) * to_r; }}"
+    yield "*slope += dr * to_r; }"
 
 
-def _add_to_gradients(entries: Sequence[Entry]) -> Iterator[str]:
+def _spline_direction(path: int, entries: Sequence[Entry]) -> Iterator[str]:
+    """As `_spline_gradient`, without that by h."""
+    yield f"{{ vec dr; const vec r = {_spline_and_slope(path)};"
+    yield from _add_to_gradients(entries, features=False)
+    yield "*slope += dr * to_r; }"
+
+
+def _spline_and_slope(path: int) -> str:
+    return f"spline_and_slope(reading, c + {path} * channels, channels, &dr)"
+
+
+def _add_to_gradients(entries: Sequence[Entry], *, features: bool = True) -> Iterator[str]:
     for m in _components(entries):
         yield f"const vec h{m} = {_at('H', m)}, x{m} = r * h{m}; vec t{m} = {{0}};"
     for e in entries:
         yield f"{{ const vec z = {_at('G', e.m_out)};"
         yield f"t{e.m_in} += k[{e.number}] * z; sums[{e.number}] += x{e.m_in} * z; }}"
-    for m in _components(entries):
-        yield f"add(to_H + {m} * channels, r * t{m});"
+    if features:
+        for m in _components(entries):
+            yield f"add(to_H + {m} * channels, r * t{m});"
     yield f"const vec to_r = {_sum(f't{m} * h{m}' for m in _components(entries))};"
 
 
@@ -192,16 +214,17 @@ _BLOCKS: dict[str, _Statements] = {
     f"void gradient_block({_K}, {_IN}, const real *G, {_OUT}, {_SIZES})": _gradient,
     f"void curvature_block({_K}, {_UK}, {_CHANGE}, const real *G, {_OUT}, {_SIZES})": _curvature,
 }
-_READING = "const Reading *reading, const real *H"
-_TO_SUMS = "vec *restrict slope, vec *restrict sums, real *restrict to_H"
-_TABULATED_BLOCKS: dict[str, _Statements] = {
-    f"void tabulated_value_block({_K}, {_READING}, vec *restrict a, int64_t c, {_SIZES})": (
-        _tabulated_value
-    ),
+_READING = "const real *k, const Reading *reading, const real *H"
+_TO_SUMS = "vec *restrict slope, vec *restrict sums"
+_FROM_VECTORS: dict[str, _Statements] = {
+    f"void value_block({_READING}, vec *restrict a, int64_t c, {_SIZES})": _spline_value,
     (
-        f"void tabulated_gradient_block({_K}, {_READING}, const real *G, {_TO_SUMS}, int64_t c, "
-        f"{_SIZES})"
-    ): _tabulated_gradient,
+        f"void gradient_block({_READING}, const real *G, {_TO_SUMS}, real *restrict to_H, "
+        f"int64_t c, {_SIZES})"
+    ): _spline_gradient,
+    f"void direction_block({_READING}, const real *G, {_TO_SUMS}, int64_t c, {_SIZES})": (
+        _spline_direction
+    ),
 }
 
 

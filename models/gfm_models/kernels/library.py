@@ -15,7 +15,7 @@ from gfm_models.kernels.paths import Path
 
 REALS = {torch.float32: "float", torch.float64: "double"}
 
-HEADERS = ("vectors.h", "threads.h", "edges.h")
+HEADERS = ("vectors.h", "threads.h", "edges.h", "basis.h", "envelope.h", "direction.h")
 
 WORK_OF_A_THREAD = 2**20
 """Multiplications worth starting a thread for; about 0.1 ms."""
@@ -53,7 +53,7 @@ def order_edges(edge_index: Tensor, *, n_senders: int, n_receivers: int) -> Tens
     """
     if edge_index.dtype != torch.int64:
         raise ValueError(f"`edge_index` must be int64, got {edge_index.dtype}")
-    n_edges = edge_index.shape[1]
+    edge_index, n_edges = edge_index.contiguous(), edge_index.shape[1]
     order = edge_index.new_empty(order_length(n_senders, n_receivers, n_edges))
     sizes = map(ctypes.c_int64, (n_senders, n_receivers, n_edges))
     status = order_library().edge_order(*sizes, pointer(edge_index), pointer(order))

@@ -12,11 +12,9 @@
    The last is a sum over points. It works off one interval after the other, whose sums stay in registers, and threads
    share the columns, not the points, so that a result does not depend on the number of threads. */
 
+#include "basis.h"
 #include "threads.h"
 #include "vectors.h"
-
-#define DEGREE 5
-#define N_ROWS (DEGREE + 1)
 
 /* Columns of LANES that to_rows works on at once: their sums stay in registers. */
 #define TILE_OF_COLUMNS (VECTOR_BYTES == 32 ? 2 : 4)

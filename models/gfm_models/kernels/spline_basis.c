@@ -3,16 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define DEGREE 5
-#define N_ROWS (DEGREE + 1)
-
-/* Points that are worked on at once. */
-#define BLOCK 8
-
-static inline int64_t interval_of(double x, int64_t n_intervals) {
-    const double last = (double)(n_intervals - 1);
-    return x >= 0 ? (int64_t)(x < last ? x : last) : 0; /* 0 for NaN, too */
-}
+#include "basis.h"
 
 /* Fill places [2 n_points + n_intervals + 1]. One after the other, it holds
 
@@ -34,28 +25,21 @@ void spline_places(
     first[0] = 0;
 }
 
-/* Uniform B-splines by de Boor's recursion; a derivative is a difference of splines of one degree less. */
+/* The splines that are not zero at each point, or one of their derivatives by the length. */
 void spline_basis(
     int64_t n_points, int64_t n_intervals, double scale, int derivative, const double *lengths, double *weights
 ) {
-    for (int64_t start = 0; start < n_points; start += BLOCK) {
-        const int n = (int)(n_points - start < BLOCK ? n_points - start : BLOCK);
-        double t[BLOCK] = {0}, b[N_ROWS + 1][BLOCK] = {{0}};
-        for (int i = 0; i < n; i++) {
-            const double x = lengths[start + i] * scale;
-            t[i] = x - (double)interval_of(x, n_intervals);
-        }
-        for (int i = 0; i < BLOCK; i++) b[1][i] = 1; /* b[j + 1] is the j-th spline, b[0] none */
-        for (int degree = 1; degree <= DEGREE; degree++)
-            for (int j = degree; j >= 0; j--)
-                for (int i = 0; i < BLOCK; i++) {
-                    const double lower = b[j][i], upper = b[j + 1][i];
-                    b[j + 1][i] = degree > DEGREE - derivative
-                                      ? scale * (lower - upper)
-                                      : ((t[i] + degree - j) * lower + (j + 1 - t[i]) * upper) / degree;
-                }
-        for (int i = 0; i < n; i++)
-            for (int j = 0; j < N_ROWS; j++)
-                weights[(start + i) * N_ROWS + j] = derivative > DEGREE ? 0 * t[i] : b[j + 1][i];
+    double powers[N_ROWS][BASIS_WIDTH] = {{0}}; /* of the derivative */
+    for (int power = derivative; power <= DEGREE; power++) {
+        double factor = 1. / BASIS_UNIT;
+        for (int d = 0; d < derivative; d++) factor *= scale * (power - d);
+        for (int j = 0; j < N_ROWS; j++) powers[power - derivative][j] = factor * BASIS[power][j];
+    }
+    for (int64_t i = 0; i < n_points; i++) {
+        const double x = lengths[i] * scale, t = x - (double)interval_of(x, n_intervals);
+        double b[BASIS_WIDTH] = {0};
+        for (int power = DEGREE; power >= 0; power--)
+            for (int j = 0; j < BASIS_WIDTH; j++) b[j] = b[j] * t + powers[power][j];
+        memcpy(weights + i * N_ROWS, b, N_ROWS * sizeof *b);
     }
 }

@@ -4,10 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gfm_models.kernels.edge_operation import Edges, edge_operation, tabulated_edge_operation
+from gfm_models.kernels.edge_operation import Edges, edge_operation
+from gfm_models.kernels.from_vectors import (
+    Surroundings,
+    gradient_from_vectors,
+    value_from_vectors,
+)
 from gfm_models.kernels.paths import natural_paths
 from gfm_models.kernels.spline import RadialTable
 from gfm_models.kernels.spline_operation import read_spline
+from gfm_models.layers.adjoint import Adjoint, LastAdjoint
 from gfm_models.layers.mixing import ChannelMixing, linear
 from gfm_models.layers.radial import RadialWeights
 from gfm_models.layers.sphere import CORRELATION, SphereProduct
@@ -69,29 +75,68 @@ class Interaction(nn.Module):
         vanish with two derivatives at the cutoff. Edges count senders and receivers each by
         themselves; mostly they are the same.
         """
-        gathered = self._gather(radial, lengths, harmonics, features, edges)
+        weights = read_spline(radial, lengths, backend=edges.backend)
+        gathered = edge_operation(weights, harmonics, features, edges=edges, paths=self.paths)
         weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1))
         mixed = self.mix_before(soft_bound(gathered / self.norm))
         return self.mix_after(self.product(mixed, weights, backend=edges.backend))
 
-    def _gather(
+    def with_adjoint(
         self,
-        radial: RadialTable,
-        lengths: Float[Tensor, " edges"],
-        harmonics: Float[Tensor, "edges harmonics"],
         features: Float[Tensor, "senders components channels"],
-        edges: Edges,
-    ) -> Float[Tensor, "receivers components channels"]:
-        """T(R, Y, h); radial weights that nobody trains are never written down."""
-        shared = {"edges": edges, "paths": self.paths}
-        if edges.backend == "fused" and not radial.rows.requires_grad:
-            return tabulated_edge_operation(lengths, harmonics, features, table=radial, **shared)
-        weights = read_spline(radial, lengths, backend=edges.backend)
-        return edge_operation(weights, harmonics, features, **shared)
+        *,
+        elements: Float[Tensor, "receivers element_channels"],
+        around: Surroundings,
+        to_vectors: Float[Tensor, "edges 3"],
+        wants_features: bool,
+    ) -> tuple[Float[Tensor, "receivers components_out channels"], LastAdjoint]:
+        """The same for inference, from edge vectors, and its adjoint.
+
+        The adjoint adds the gradient by the edge vectors to `to_vectors`. It returns that by the
+        features, or nothing where these do not depend on the structure.
+        """
+        edge = {"around": around, "table": self.radial.table(), "paths": self.paths}
+        gathered = value_from_vectors(features, **edge)
+        weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1))
+        bounded, of_bound = soft_bound_with_adjoint(gathered.div_(self.norm))
+        mixed, of_mix_before = self.mix_before.with_adjoint(bounded)
+        product, of_product = self.product.with_adjoint(mixed, weights)
+        new, of_mix_after = self.mix_after.with_adjoint(product)
+
+        def adjoint(cotangent: Tensor) -> Tensor | None:
+            for of_layer in (of_mix_after, of_product, of_mix_before, of_bound):
+                cotangent = of_layer(cotangent)
+            return gradient_from_vectors(
+                cotangent.div_(self.norm),
+                features,
+                **edge,
+                to_vectors=to_vectors,
+                wants_features=wants_features,
+            )
+
+        return new, adjoint
 
 
 def soft_bound(
     features: Float[Tensor, "nodes components channels"],
 ) -> Float[Tensor, "nodes components channels"]:
     """X / sqrt(1 + <x²>): equivariant, smooth, and never larger than one in the mean square."""
-    return features * torch.rsqrt(1 + features.square().mean((1, 2), keepdim=True))
+    return features * _bound(features)
+
+
+def soft_bound_with_adjoint(
+    features: Float[Tensor, "nodes components channels"],
+) -> tuple[Float[Tensor, "nodes components channels"], Adjoint]:
+    """The same, and its adjoint."""
+    bound = _bound(features)
+    bounded = features * bound
+
+    def adjoint(cotangent: Tensor) -> Tensor:
+        along = (bounded * cotangent).mean((1, 2), keepdim=True)
+        return torch.addcmul(cotangent, bounded, along, value=-1).mul_(bound)
+
+    return bounded, adjoint
+
+
+def _bound(features: Tensor) -> Float[Tensor, "nodes 1 1"]:
+    return torch.rsqrt(1 + features.square().mean((1, 2), keepdim=True))

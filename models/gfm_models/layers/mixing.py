@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gfm_models.harmonics import split_degrees
+from gfm_models.layers.adjoint import Adjoint
 
 SILU_GAIN = 1.68
 """Inverse root mean square of SiLU of a standard normal variable."""
@@ -35,3 +36,18 @@ class ChannelMixing(nn.Module):
         """Mix the channels of every degree."""
         by_degree = split_degrees(features)
         return torch.cat([f @ w for f, w in zip(by_degree, self.weight, strict=True)], dim=1)
+
+    def with_adjoint(
+        self, features: Float[Tensor, "nodes components channels"]
+    ) -> tuple[Float[Tensor, "nodes components channels"], Adjoint]:
+        """The same, and its adjoint: mixing with transposed matrices."""
+        degrees = [degree for degree in range(len(self.weight)) for _ in range(2 * degree + 1)]
+        weight = self.weight[degrees]
+        return _mix(features, weight), lambda cotangent: _mix(cotangent, weight.mT)
+
+
+def _mix(features: Tensor, weight: Float[Tensor, "components channels channels"]) -> Tensor:
+    """One product of matrices for each component, without a copy of the features."""
+    mixed = torch.empty_like(features, memory_format=torch.contiguous_format)
+    torch.bmm(features.transpose(0, 1), weight, out=mixed.transpose(0, 1))
+    return mixed

@@ -1,14 +1,17 @@
 """Radial functions: a smooth cutoff envelope, a Bessel basis, and splines learned from it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gfm_models.kernels.library import whole_vectors
 from gfm_models.kernels.spline import RadialTable, interpolation, nodes
+from gfm_models.kernels.spline_library import spline_library
 from gfm_models.layers.mixing import SILU_GAIN, linear
 
 ENVELOPE_EXPONENT = 6
@@ -74,6 +77,7 @@ class RadialWeights(nn.Module):
         self.register_buffer("basis", basis, persistent=False)
         matrix = torch.tensor(interpolation(n_intervals)).to(dtype)
         self.register_buffer("interpolation", matrix, persistent=False)
+        self._last: tuple[list[Tensor], RadialTable] | None = None
 
     def coefficients(self) -> RadialTable:
         """The spline, differentiable by the network's weights."""
@@ -81,3 +85,25 @@ class RadialWeights(nn.Module):
         # The last layer is linear and without bias: interpolating what goes into it is less work.
         rows = self.mlp[-1](self.get_buffer("interpolation") @ hidden)
         return RadialTable(rows=rows.unflatten(1, (self.n_paths, self.channels)), scale=self.scale)
+
+    def table(self) -> RadialTable:
+        """The spline for compiled inference: without gradients, channels in whole vectors.
+
+        It is made anew when weights have changed. They are compared with copies, for their versions
+        do not tell what was written to their data.
+        """
+        weights = [weight.detach() for weight in self.mlp.parameters()]
+        if self._last is None or not all(map(torch.equal, weights, self._last[0])):
+            self._last = [weight.clone() for weight in weights], self._filled()
+        return self._last[1]
+
+    @torch.no_grad()
+    def _filled(self) -> RadialTable:
+        table = self.coefficients()
+        rows = whole_vectors(table.rows, spline_library(table.rows.dtype).lanes)
+        return RadialTable(rows=rows.contiguous(), scale=table.scale)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device or precision, where the last spline is of no use."""
+        self._last = None
+        return super()._apply(fn, recurse)

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from gfm_models.kernels.backend import Backend
 from gfm_models.kernels.node_product import NodeProduct, all_points, polynomial
+from gfm_models.kernels.product_library import product_gradient, product_value
 from gfm_models.kernels.product_operations import node_product
+from gfm_models.layers.adjoint import Adjoint
 
 CORRELATION = 3
 
@@ -44,3 +46,15 @@ class SphereProduct(nn.Module):
             return node_product(features, weights, product=self.kind)
         f = torch.matmul(self.get_buffer("to_sphere"), features)
         return torch.matmul(self.get_buffer("from_sphere"), polynomial(f, weights))
+
+    def with_adjoint(
+        self,
+        features: Float[Tensor, "nodes components channels"],
+        weights: Float[Tensor, "nodes 3 channels"],
+    ) -> tuple[Float[Tensor, "nodes components_out channels"], Adjoint]:
+        """The same for inference, and its adjoint by the features."""
+
+        def adjoint(cotangent: Tensor) -> Tensor:
+            return product_gradient(cotangent, features, weights, product=self.kind)[0]
+
+        return product_value(features, weights, product=self.kind), adjoint
