@@ -38,7 +38,7 @@ def make_environment(name: str) -> Path:
     folder = CACHE / name
     python, done = folder / "bin" / "python", folder / PACKAGES[name]
     if not done.exists():
-        torch = _pinned("torch")
+        torch = pinned("torch")
         print(f"making {folder.relative_to(REPOSITORY)} ({torch}, {PACKAGES[name]})", flush=True)
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])
         held = folder / "constraints.txt"
@@ -49,7 +49,8 @@ def make_environment(name: str) -> Path:
     return python
 
 
-def _pinned(package: str) -> str:
+def pinned(package: str) -> str:
+    """What this project pins of a package, such as "torch==2.13.0"."""
     lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return next(line for line in lines if line.startswith(f"{package}=="))
 

@@ -30,12 +30,15 @@ CUTOFF = 6.0
 INTERACTION = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
 
 
-def build_model(shape: str, statistics: Statistics, *, seed: int = 0) -> nn.Module:
+def build_model(
+    shape: str, statistics: Statistics, *, cutoff: float = CUTOFF, seed: int = 0
+) -> nn.Module:
     """A trainable model with random weights, in float32.
 
     Args:
         shape: "small" or "medium".
         statistics: Of the data it will be trained on.
+        cutoff: In Å.
         seed: Of the weights.
     """
     torch.manual_seed(seed)
@@ -43,7 +46,7 @@ def build_model(shape: str, statistics: Statistics, *, seed: int = 0) -> nn.Modu
     table = elements(statistics)
     energies = {atomic_numbers[s]: e for s, e in statistics.reference_energies.items()}
     return modules.ScaleShiftMACE(
-        r_max=CUTOFF,
+        r_max=cutoff,
         num_bessel=10,
         num_polynomial_cutoff=5,
         max_ell=3,
@@ -100,7 +103,7 @@ def training_step(shape: str, structures: Sequence[Atoms]) -> Callable[[], None]
     return step
 
 
-def graph_of(atoms: Atoms, table: AtomicNumberTable) -> data.AtomicData:
+def graph_of(atoms: Atoms, table: AtomicNumberTable, *, cutoff: float = CUTOFF) -> data.AtomicData:
     """A labelled graph."""
     labelled = atoms.copy()
     labelled.info["REF_energy"] = atoms.get_potential_energy()
@@ -109,4 +112,4 @@ def graph_of(atoms: Atoms, table: AtomicNumberTable) -> data.AtomicData:
         info_keys={"energy": "REF_energy"}, arrays_keys={"forces": "REF_forces"}
     )
     configuration = data.config_from_atoms(labelled, key_specification=keys)
-    return data.AtomicData.from_config(configuration, z_table=table, cutoff=CUTOFF)
+    return data.AtomicData.from_config(configuration, z_table=table, cutoff=cutoff)

@@ -35,13 +35,19 @@ COMPILED = Path(sys.prefix) / "compiled"
 
 
 def build_model(
-    shape: str, statistics: Statistics, *, seed: int = 0, compile_mode: str = "compile"
+    shape: str,
+    statistics: Statistics,
+    *,
+    cutoff: float | None = None,
+    seed: int = 0,
+    compile_mode: str = "compile",
 ) -> nn.Module:
     """A trainable model with random weights, in float32.
 
     Args:
         shape: "S" or "32".
         statistics: Of the data it will be trained on.
+        cutoff: In Å; that of the shape where none is given.
         seed: Of the weights.
         compile_mode: "compile", or "eager".
     """
@@ -52,7 +58,7 @@ def build_model(
         "model_dtype": "float32",
         "compile_mode": compile_mode,
         "type_names": list(energies),
-        "r_max": CUTOFFS[shape],
+        "r_max": cutoff or CUTOFFS[shape],
         "avg_num_neighbors": statistics.mean_neighbors,
         "per_type_energy_scales": statistics.force_rms,
         "per_type_energy_shifts": energies,
@@ -62,14 +68,16 @@ def build_model(
     return NequIPGNNModel(num_layers=4, l_max=2, num_features=32, parity=False, **told)
 
 
-def transforms(shape: str, symbols: Sequence[str]) -> list[Callable[[Any], Any]]:
+def transforms(
+    shape: str, symbols: Sequence[str], *, cutoff: float | None = None
+) -> list[Callable[[Any], Any]]:
     """What the package does to a structure before the model sees it."""
     return [
         ChemicalSpeciesToAtomTypeMapper(
             model_type_names=list(symbols),
             chemical_species_to_atom_type_map={symbol: symbol for symbol in symbols},
         ),
-        NeighborListTransform(r_max=CUTOFFS[shape]),
+        NeighborListTransform(r_max=cutoff or CUTOFFS[shape]),
     ]
 
 

@@ -1,0 +1,76 @@
+"""This project: `Trainer.train_step` with what a user gets who says nothing, but without stress."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from ase import Atoms
+from gfm_models.derivatives import predict
+from gfm_models.graph import batch_graphs, graph_from_atoms
+from gfm_models.loss import LossConfig
+from gfm_models.presets import preset
+from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.process import World
+from gfm_pretrain.setup import set_up
+from gfm_pretrain.trainer import Trainer
+
+from peers.learning import Answer, reference_energies
+
+HEAD = "head"
+EVALUATED_AT_ONCE = 8
+MINUTES = 1.0
+"""What the trainer takes for the whole time; it is told which part of it is over."""
+
+
+class Learner:
+    """See `learning.Learner`. The variant is a preset."""
+
+    def __init__(self, variant: str, folder: Path, *, batch_size: int) -> None:
+        options = HeadOptions(
+            train=str(folder / "train.extxyz"),
+            level_of_theory="as published",
+            batch_size=batch_size,
+            reference_energies=reference_energies(folder),
+        )
+        config = RunConfig(
+            run=str(folder / "unused"),
+            heads={HEAD: options},
+            training=TrainingOptions(steps=10**8, max_minutes=MINUTES),
+            model=preset(variant),
+            loss=LossConfig(stress_weight=0.0),
+            device="cpu",
+        )
+        world = World(
+            rank=0,
+            size=1,
+            local_rank=0,
+            local_size=1,
+            launcher="single",
+            device=torch.device("cpu"),
+        )
+        self.trainer = Trainer(config, set_up(config, world), world)
+        self.trainer.potential.backbone.backend = "fused"
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights that are trained."""
+        return sum(p.numel() for p in self.trainer.potential.parameters())
+
+    def step(self, done: float) -> None:
+        """One step, when `done` of the time is over."""
+        self.trainer.seconds = 60 * MINUTES * done
+        self.trainer.train_step()
+
+    def predict(self, structures: Sequence[Atoms]) -> list[Answer]:
+        """With the averaged weights."""
+        potential = self.trainer.potential
+        answers: list[Answer] = []
+        with self.trainer.weights.average.average_parameters():
+            for start in range(0, len(structures), EVALUATED_AT_ONCE):
+                part = structures[start : start + EVALUATED_AT_ONCE]
+                graphs = [graph_from_atoms(atoms, cutoff=potential.cutoff) for atoms in part]
+                found = predict(potential, batch_graphs(graphs), HEAD)
+                forces = found.forces.split([len(atoms) for atoms in part])
+                energies = found.energy.tolist()
+                answers += [(e, f.numpy()) for e, f in zip(energies, forces, strict=True)]
+        return answers
