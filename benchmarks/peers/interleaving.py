@@ -31,7 +31,7 @@ class Model:
 
 
 MODELS = {
-    "ours": Model(peer="own", variant="default"),
+    "ours": Model(peer="own", variant="small"),
     "MACE small": Model(peer="mace", variant="small"),
     "MACE medium": Model(peer="mace", variant="medium"),
     "NequIP S": Model(peer="nequip", variant="S"),

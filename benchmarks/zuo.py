@@ -1,0 +1,106 @@
+"""The test sets of Zuo et al. (2020), one model for each element, beside GAP and MTP.
+
+    python benchmarks/zuo.py DATA [--seconds T] [--elements E …] [--at-once N]
+
+DATA holds the folder `mlearn`, as for benchmarks/real_data.py. The preset `small` is trained from
+scratch on the published training set of an element, with one thread, for T seconds of the
+processor's time, and evaluated on the published test set. What came out is kept below build/zuo/;
+an interrupted comparison goes on where it was.
+
+Prints the table for RESULTS.md and draws docs/zuo.png: errors against training time.
+
+Source of what is compared with: Zuo et al., J. Phys. Chem. A 124, 731 (2020), table 2.
+"""
+
+import argparse
+from pathlib import Path
+
+from gfm_pretrain.table import text_table
+from machine import describe_machine
+from matplotlib.figure import Figure
+from peers.environments import REPOSITORY
+from peers.trained import ERRORS, Case, train_all
+from problems import read_split, write_problem
+
+PICTURE = REPOSITORY / "docs" / "zuo.png"
+PUBLISHED = {
+    "Li": {"GAP": (0.49, 10), "MTP": (0.49, 10)},
+    "Ni": {"GAP": (0.42, 20), "MTP": (0.48, 10)},
+    "Mo": {"GAP": (2.24, 90), "MTP": (2.83, 90)},
+    "Si": {"GAP": (2.91, 70), "MTP": (2.21, 60)},
+}
+"""Mean absolute errors, meV/atom and meV/Å; forces were published to 10 meV/Å."""
+BATCH_SIZE = 2
+
+
+def main() -> None:
+    """Train what was not yet, print, draw."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help="folder of the sets")
+    add("--seconds", type=float, default=900.0, metavar="T", help="of the processor (900)")
+    add("--elements", nargs="+", choices=PUBLISHED, default=list(PUBLISHED))
+    add("--at-once", type=int, default=1, metavar="N", help="models, each on a core (1)")
+    options = parser.parse_args()
+    cases = {element: prepared(element, options) for element in options.elements}
+    failed = train_all(list(cases.values()), at_once=options.at_once)
+    if failed:
+        raise SystemExit("failed, see their logs:\n" + "\n".join(map(str, failed)))
+    print(f"{describe_machine()}; {options.seconds:g} s of one core each\n")
+    header = ("element", "model", "parameters", "steps", *ERRORS.values())
+    print(text_table(header, [row for case in cases.items() for row in rows(*case)]))
+    draw(cases)
+
+
+def prepared(element: str, options: argparse.Namespace) -> Case:
+    """The model of an element; what it learns from is written down."""
+    folder = REPOSITORY / "build" / "zuo" / element
+    splits = {
+        split: [
+            atoms
+            for atoms in read_split(options.data / "mlearn", split)
+            if set(atoms.symbols) == {element}
+        ]
+        for split in ("train", "valid", "test")
+    }
+    write_problem(folder, splits["train"] + splits["valid"], splits["test"])
+    return Case(
+        folder=folder,
+        model="ours",
+        peer="own",
+        variant="small",
+        batch_size=BATCH_SIZE,
+        seconds=options.seconds,
+    )
+
+
+def rows(element: str, case: Case) -> list[list[str]]:
+    """Ours, and what was published."""
+    published = [
+        [element, name, "", "", f"{forces:g}", "", f"{energy:g}", ""]
+        for name, (energy, forces) in PUBLISHED[element].items()
+    ]
+    return [[element, case.model, *case.row()], *published]
+
+
+def draw(cases: dict[str, Case]) -> None:
+    """Errors against time: a column for each element, forces above energies."""
+    figure = Figure(figsize=(3.2 * len(cases), 6), layout="constrained")
+    axes = figure.subplots(2, len(cases), squeeze=False, sharex=True)
+    for column, (element, case) in enumerate(cases.items()):
+        axes[0, column].set_title(element)
+        axes[1, column].set_xlabel("training time / s of one core")
+        for row, key in enumerate(("energy_mae", "forces_mae")):
+            axis = axes[1 - row, column]
+            axis.loglog(*case.curve(key), "o-", label=case.model)
+            for colour, (name, errors) in enumerate(PUBLISHED[element].items(), start=1):
+                axis.axhline(errors[row], ls="--", color=f"C{colour}", label=name)
+    axes[0, 0].set_ylabel("forces, mean absolute error / meV/Å")
+    axes[1, 0].set_ylabel("energy, mean absolute error / meV/atom")
+    axes[0, 0].legend()
+    figure.savefig(PICTURE, dpi=150)
+    print(f"\ndrawn: {PICTURE.relative_to(REPOSITORY)}")
+
+
+if __name__ == "__main__":
+    main()
