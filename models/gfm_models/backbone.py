@@ -25,7 +25,7 @@ from gfm_models.layers.radial import cutoff_envelope
 class BackboneConfig:
     """Architecture of the backbone. Bounds keep a damaged file from asking for all memory."""
 
-    channels: int = 64
+    channels: int = 32
     """Channels of every degree."""
 
     l_max: int = 2
