@@ -1,7 +1,7 @@
-"""Energies, forces and stress beside MACE, NequIP and SevenNet: time, memory, and large systems.
+"""Energies, forces and stress beside MACE, NequIP and SevenNet: time and memory.
 
     python benchmarks/inference.py [--rounds N] [--threads N] [--models NAME …] [--systems NAME …]
-        [--allocators kept stock] [--only speed|memory|scaling]
+        [--allocators kept stock] [--only speed|memory]
 
 Installs each peer from PyPI into an environment of its own (build/peers/, minutes, once). All have
 random weights of the published shapes and 89 elements, are in float32, and are asked through their
@@ -11,23 +11,22 @@ ratios are of the same round. With one thread times are of the processor, with s
 clock. Everything is done twice, with glibc's allocator keeping pages and as it is, for all models
 alike.
 
-Memory is the most that a process held that computed one system three times, pages kept. Scaling is
-about this project alone: boxes of water up to 100 000 atoms, each in a fresh process.
+Memory is the most that a process held that computed one system three times, pages kept. Large
+systems are in benchmarks/physics.py.
 
-Prints the tables for RESULTS.md and draws docs/inference-peers.png and docs/inference-scaling.png.
+Prints the tables for RESULTS.md and draws docs/inference-peers.png.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from gfm_pretrain.table import markdown_table
 from machine import describe_machine
 from peers.allocator import Allocator
 from peers.interleaving import MODELS, OURS, Times, running, time_in_turn
-from peers.report import plot_ratios, plot_scaling, quantities
+from peers.report import plot_ratios, quantities
 from peers.structures import SYSTEMS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -36,8 +35,6 @@ DEFAULT = [name for name in MODELS if name != "NequIP 32 eager"]
 """Of NequIP S the eager model is there to show what compiling is worth."""
 MEMORY_SYSTEMS = ("aspirin", "64 H2O", "Si 1000")
 CALLS = 3
-SIDES = (4, 6, 10, 16, 24, 32)
-"""Water molecules along an edge of the box: 192 to 98 304 atoms."""
 
 
 def main() -> None:
@@ -50,12 +47,7 @@ def main() -> None:
         "--allocators", nargs="+", choices=["kept", "stock"], default=["kept", "stock"]
     )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument(
-        "--only", choices=["speed", "memory", "scaling"], help="one of the three parts"
-    )
-    parser.add_argument(
-        "--memory-limit", type=float, default=16.0, metavar="GB", help="of scaling (16)"
-    )
+    parser.add_argument("--only", choices=["speed", "memory"], help="one of the two parts")
     options = parser.parse_args()
     names = list(dict.fromkeys([OURS, *options.models]))
     torch.set_num_threads(options.threads)
@@ -71,8 +63,6 @@ def main() -> None:
     if options.only in (None, "memory"):
         systems = [name for name in options.systems if name in MEMORY_SYSTEMS]
         print(f"\n{memory_table(names, systems, threads=options.threads)}", flush=True)
-    if options.only in (None, "scaling"):
-        scale(threads=options.threads, memory_limit=options.memory_limit)
 
 
 def compare(
@@ -117,28 +107,6 @@ def memory_of(name: str, system: str, *, threads: int) -> tuple[float, float]:
         for _ in range(CALLS):
             worker.ask("call", system)
         return worker.ask("memory")["VmHWM"], before
-
-
-def scale(*, threads: int, memory_limit: float) -> None:
-    """The table of sizes, up to what the limit holds, and its plot."""
-    sizes, rows = [], []
-    for side in SIDES:
-        n_atoms = 3 * side**3
-        with running(OURS, threads=threads, allocator="kept", memory_limit=memory_limit) as worker:
-            before = worker.ask("load")["VmRSS"]
-            answers = [worker.ask("call", f"water {side}") for _ in range(CALLS)]
-            failed = next((answer["error"] for answer in answers if "error" in answer), None)
-            if failed is not None:
-                rows.append((n_atoms, "-", "-", f"needs more than {memory_limit:g} GB"))
-                break
-            peak = worker.ask("memory")["VmHWM"]
-        seconds = float(np.min([answer["cpu" if threads == 1 else "wall"] for answer in answers]))
-        sizes.append((n_atoms, seconds, peak - before))
-        per_atom = (f"{1e6 * seconds / n_atoms:.0f}", f"{1e3 * (peak - before) / n_atoms:.1f}")
-        rows.append((n_atoms, *per_atom, f"{peak:.0f}"))
-    print(f"\n{markdown_table(('atoms', 'µs/atom', 'kB/atom', 'peak MB'), rows)}", flush=True)
-    if sizes:
-        plot_scaling(sizes, DOCS / "inference-scaling.png")
 
 
 if __name__ == "__main__":

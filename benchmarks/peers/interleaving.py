@@ -71,26 +71,23 @@ class Connection:
 
 
 @contextmanager
-def running(
-    name: str, *, threads: int, allocator: Allocator, memory_limit: float | None = None
-) -> Iterator[Connection]:
+def running(name: str, *, threads: int, allocator: Allocator) -> Iterator[Connection]:
     """A worker for one of `MODELS`, ended at the end.
 
     Args:
         name: Of the model.
         threads: That it may compute with.
         allocator: Whether it keeps pages.
-        memory_limit: Gigabytes that it may ask for.
     """
     model = MODELS[name]
     command = [str(make_environment(model.peer)), "-m", "peers.worker", model.peer, model.variant]
     command += ["--threads", str(threads), "--allocator", allocator]
-    command += [] if memory_limit is None else ["--memory-limit", str(memory_limit)]
     paths = [str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
+        "GFM_ALLOCATOR": "system",  # the worker sets it, for all models alike
     }
     CACHE.mkdir(parents=True, exist_ok=True)
     log = CACHE / f"{name.replace(' ', '-')}.log"

@@ -1,6 +1,6 @@
 """Times side by side as tables in Markdown, and as a plot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib as mpl
@@ -122,24 +122,3 @@ def _label(axes: Axes, place: float, ratio: Float[np.ndarray, " rounds"]) -> Non
         va="bottom" if above else "top",
         fontsize=7,
     )
-
-
-def plot_scaling(sizes: Sequence[tuple[int, float, float]], path: Path) -> None:
-    """Microseconds and kilobytes per atom against atoms.
-
-    Args:
-        sizes: Atoms, seconds, and peak megabytes above those of the loaded model.
-        path: Of the picture.
-    """
-    atoms, seconds, megabytes = np.array(sizes).T
-    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
-    panels = figure.subplots(1, 2)
-    shown = ((1e6 * seconds / atoms, "µs per atom"), (1e3 * megabytes / atoms, "kB per atom"))
-    for axes, (values, label) in zip(panels, shown, strict=True):
-        axes.plot(atoms, values, "o-", color=COLORS[0])
-        axes.set_xscale("log")
-        axes.set_ylim(0, 1.25 * values.max())
-        axes.set_xlabel("atoms (water)")
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)

@@ -114,10 +114,8 @@ BATCHES: dict[str, Callable[[], list[Atoms]]] = {
 
 
 def system(name: str) -> Atoms:
-    """One of `SYSTEMS`, or a box of n³ waters for "water n"."""
-    if name in SYSTEMS:
-        return SYSTEMS[name]()
-    return water(int(name.removeprefix("water ")))
+    """One of `SYSTEMS`."""
+    return SYSTEMS[name]()
 
 
 class Moving:

@@ -1,6 +1,6 @@
 """One model in a process of its own, which computes when it is asked to.
 
-    python -m peers.worker MODEL VARIANT --threads N --allocator kept|stock [--memory-limit GB]
+    python -m peers.worker MODEL VARIANT --threads N --allocator kept|stock
 
 Reads a request as one line of JSON from its standard input and writes the answer as one line to
 its standard output: {"call": SYSTEM} and {"step": BATCH} give seconds, {"memory": null} megabytes,
@@ -11,7 +11,6 @@ state) is made at the first request.
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 import warnings
@@ -39,11 +38,7 @@ def main() -> None:
     parser.add_argument("variant")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--allocator", choices=["kept", "stock"], required=True)
-    parser.add_argument("--memory-limit", type=float, metavar="GB")
     options = parser.parse_args()
-    if options.memory_limit is not None:
-        limit = int(options.memory_limit * 1e9)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     set_allocator(options.allocator)
     torch.set_num_threads(options.threads)
     warnings.simplefilter("ignore")
