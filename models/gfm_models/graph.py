@@ -87,6 +87,13 @@ class AtomicGraph:
         """The same graph on another device."""
         return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def contiguous(self) -> AtomicGraph:
+        """The same graph with every tensor in one piece, which is what compiled code reads."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        if all(tensor.is_contiguous() for tensor in tensors.values()):
+            return self
+        return replace(self, **{name: tensor.contiguous() for name, tensor in tensors.items()})
+
 
 def edge_vectors(graph: AtomicGraph) -> Float[Tensor, "edges 3"]:
     """Vectors from sender to receiver in Å: r_receiver - r_sender + shift · cell."""

@@ -50,9 +50,13 @@ def evaluate(
         Atomic energies in eV, forces in eV/Å and virials in eV, float64.
 
     Raises:
-        ValueError: no head of this name, or an element that it does not know.
+        ValueError: no head of this name, an element that it does not know, or a graph on another
+            device than the potential.
     """
+    if graph.positions.device.type != "cpu":
+        raise ValueError(f"the graph is on '{graph.positions.device}', the potential on 'cpu'")
     potential.check(graph, head)
+    graph = graph.contiguous()
     n = graph.n_nodes
     order = order_edges(graph.edge_index, n_senders=n, n_receivers=n)
     vectors = compute_edge_vectors(graph, order)

@@ -73,6 +73,25 @@ def test_layers_are_not_called(without_autograd: MultiHeadPotential) -> None:
         predict(potential, graph, HEAD, create_graph=True)
 
 
+def test_graphs_on_another_device_are_refused(without_autograd: MultiHeadPotential) -> None:
+    graph = batch_of(organic(), without_autograd).to("meta")
+    with pytest.raises(ValueError, match="the graph is on 'meta', the potential on 'cpu'"):
+        predict(without_autograd, graph, HEAD)
+
+
+def test_graphs_in_pieces_are_read_as_others(potential: MultiHeadPotential) -> None:
+    graph = batch_of(organic(), potential)
+    pieces = {name: strided(value) for name, value in vars(graph).items()}
+    assert not any(t.is_contiguous() for t in pieces.values() if t.numel() > 1)
+    found = predict(potential, AtomicGraph(**pieces), HEAD)
+    assert_same(found, predict(potential, graph, HEAD), 0.0)
+
+
+def strided(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers, every other place of their memory."""
+    return tensor.repeat_interleave(2, dim=0)[::2]
+
+
 def test_a_hook_is_called(without_autograd: MultiHeadPotential) -> None:
     graph = batch_of(organic(), without_autograd)
     without_autograd.backbone.register_forward_hook(lambda *_: None)
