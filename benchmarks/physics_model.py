@@ -74,7 +74,8 @@ def trained_model(options: argparse.Namespace) -> Path:
     if not (run / RUN_CHECKPOINT).is_dir():
         options.out.mkdir(parents=True, exist_ok=True)
         path = options.out / f"{run.name}.yaml"
-        path.write_text(yaml.safe_dump(configuration(run, names, options)), encoding="utf-8")
+        text = yaml.safe_dump(configuration(run, names, options), sort_keys=False)
+        path.write_text(text, encoding="utf-8")
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
         subprocess.run([str(BIN / "gfm-pretrain"), str(path)], check=True, env=environment)
     return run
