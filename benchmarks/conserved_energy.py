@@ -173,7 +173,7 @@ def plot(drawn: Mapping[str, Mapping[str, Run]]) -> None:
     panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
     for axes, (name, runs) in zip(panels, drawn.items(), strict=True):
         for (precision, run), style in zip(runs.items(), STYLES, strict=True):
-            times, energies = block_averages(run, 100)
+            times, energies = block_averages(run, min(100, len(run.times)))
             axes.plot(times, energies - energies.mean(), label=precision, **style)
         end = next(iter(runs.values())).times[-1]
         middle = end / 2

@@ -1,7 +1,7 @@
 """Physics of the calculator as users get it: dynamics, phonons, and cost against size.
 
     python benchmarks/physics.py nve phonons scaling [--model FOLDER] [--heads NAME …]
-        [--data DATA] [--picoseconds N] [--repeat N] [--atoms N] [--memory-limit GB]
+        [--data DATA] [--steps N] [--picoseconds N] [--repeat N] [--atoms N] [--memory-limit GB]
 
 Every part asks `GFMCalculator(FOLDER, head=NAME)` with nothing else said: network in float32,
 geometry and sums in float64, the fastest back end. Of the heads, the first that knows the elements
@@ -60,7 +60,7 @@ def read_options() -> argparse.Namespace:
     add("--heads", nargs="+", metavar="NAME", help="that may be used (all that the model has)")
     add("--data", type=Path, default=ROOT / "data", metavar="DATA", help="to train on (data/)")
     add("--out", type=Path, default=ROOT / "build" / "physics", metavar="FOLDER", help="of the run")
-    add("--minutes", type=float, default=3.0, metavar="M", help="of training (3)")
+    add("--steps", type=int, default=500, metavar="N", help="of training (500)")
     add("--threads", type=int, default=1, metavar="N", help="(1)")
     add("--picoseconds", type=float, default=10.0, metavar="N", help="of dynamics (10)")
     add("--repeat", type=int, default=3, metavar="N", help="cubic cells along an edge, phonons (3)")

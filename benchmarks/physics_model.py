@@ -88,7 +88,7 @@ def configuration(run: Path, names: Sequence[str], options: argparse.Namespace) 
         "seed": 1,
         "model": {"preset": "small"},
         "heads": {name: head_options(options.data / name) | SETS[name] for name in names},
-        "training": {"steps": 100_000, "max_minutes": options.minutes, "validate_every": 100_000},
+        "training": {"steps": options.steps, "validate_every": options.steps},
     }
 
 

@@ -95,7 +95,9 @@ def scale(model: Model, *, most: int, threads: int, memory_limit: float) -> None
             found.append(cost)
             rows.append((name, *row(cost)))
         drawn[name] = found
-    print(f"\n{markdown_table(HEADER, rows)}\n\n{markdown_table(FIT, fits(drawn))}", flush=True)
+    print(f"\n{markdown_table(HEADER, rows)}", flush=True)
+    if exponents := fits(drawn):
+        print(f"\n{markdown_table(FIT, exponents)}", flush=True)
     if any(drawn.values()):
         plot(drawn)
 
