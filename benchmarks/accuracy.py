@@ -60,7 +60,7 @@ SETS = {
     "rMD17 molecules": Set(folder="rmd17", batch_size=MOLECULES),
     "3BPA 300 K": Set(folder="wb97x_631gd", batch_size=MOLECULES, config_types=("3bpa_300K",)),
     "wB97X": Set(folder="wb97x_631gd", batch_size=MOLECULES, but=("3bpa_300K",)),
-    "Zuo elements": Set(folder="mlearn", batch_size={**CRYSTALS, "ours": 2}),
+    "Zuo elements": Set(folder="mlearn", batch_size=dict.fromkeys(CRYSTALS, 2)),
     "MPtrj sample": Set(folder="mptrj_1k", batch_size=CRYSTALS),
 }
 MODELS = {
@@ -154,8 +154,8 @@ def draw(cases: dict[tuple[str, str], Case], picture: Path) -> None:
             axis.loglog(*case.curve(key), "o-", label=model, color=colors[model])
         axes[0, column].set_title(name)
         axes[1, column].set_xlabel("training time / s of one core")
-    axes[0, 0].set_ylabel("forces, mean absolute error / meV/Å")
-    axes[1, 0].set_ylabel("energy, mean absolute error / meV/atom")
+    axes[0, 0].set_ylabel("forces MAE / meV/Å")
+    axes[1, 0].set_ylabel("energy MAE / meV/atom")
     lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
     chosen = [model for model in MODELS if model in lines]
     figure.legend([lines[m] for m in chosen], chosen, loc="outside upper center", ncols=len(chosen))

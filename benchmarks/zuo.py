@@ -95,8 +95,8 @@ def draw(cases: dict[str, Case]) -> None:
             axis.loglog(*case.curve(key), "o-", label=case.model)
             for colour, (name, errors) in enumerate(PUBLISHED[element].items(), start=1):
                 axis.axhline(errors[row], ls="--", color=f"C{colour}", label=name)
-    axes[0, 0].set_ylabel("forces, mean absolute error / meV/Å")
-    axes[1, 0].set_ylabel("energy, mean absolute error / meV/atom")
+    axes[0, 0].set_ylabel("forces MAE / meV/Å")
+    axes[1, 0].set_ylabel("energy MAE / meV/atom")
     axes[0, 0].legend()
     figure.savefig(PICTURE, dpi=150)
     print(f"\ndrawn: {PICTURE.relative_to(REPOSITORY)}")
