@@ -1,4 +1,7 @@
-"""This project: `Trainer.train_step` with what a user gets who says nothing, but without stress."""
+"""This project: `Trainer.train_step` with what a user gets who says nothing, but without stress.
+
+Variants are presets; "+E10" weighs energies by 10, for data of which energies matter.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +26,10 @@ MINUTES = 1.0
 
 
 class Learner:
-    """See `learning.Learner`. The variant is a preset."""
+    """See `learning.Learner`."""
 
     def __init__(self, variant: str, folder: Path, *, batch_size: int) -> None:
+        name, _, weight = variant.partition("+E")
         options = HeadOptions(
             train=str(folder / "train.extxyz"),
             level_of_theory="as published",
@@ -36,8 +40,8 @@ class Learner:
             run=str(folder / "unused"),
             heads={HEAD: options},
             training=TrainingOptions(steps=10**8, max_minutes=MINUTES),
-            model=preset(variant),
-            loss=LossConfig(stress_weight=0.0),
+            model=preset(name),
+            loss=LossConfig(energy_weight=float(weight or 1), stress_weight=0.0),
             device="cpu",
         )
         world = World(
