@@ -23,7 +23,7 @@ from gfm_pretrain.table import text_table
 from machine import describe_machine
 from matplotlib.figure import Figure
 from peers.environments import REPOSITORY
-from peers.report import COLORS
+from peers.report import COLORS, show_learning
 from peers.trained import ERRORS, Case, train_all
 from problems import read_split, write_problem
 
@@ -152,6 +152,7 @@ def draw(cases: dict[tuple[str, str], Case], picture: Path) -> None:
         column = names.index(name)
         for axis, key in zip(axes[:, column], ("forces_mae", "energy_mae"), strict=True):
             axis.loglog(*case.curve(key), "o-", label=model, color=colors[model])
+            show_learning(axis, case.curve(key)[0])
         axes[0, column].set_title(name)
         axes[1, column].set_xlabel("training time / s of one core")
     axes[0, 0].set_ylabel("forces MAE / meV/Å")

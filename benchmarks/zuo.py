@@ -20,6 +20,7 @@ from gfm_pretrain.table import text_table
 from machine import describe_machine
 from matplotlib.figure import Figure
 from peers.environments import REPOSITORY
+from peers.report import COLORS, show_learning
 from peers.trained import ERRORS, Case, train_all
 from problems import read_split, write_problem
 
@@ -93,9 +94,12 @@ def draw(cases: dict[str, Case]) -> None:
         axes[1, column].set_xlabel("training time / s of one core")
         for row, key in enumerate(("energy_mae", "forces_mae")):
             axis = axes[1 - row, column]
-            axis.loglog(*case.curve(key), "o-", label=case.model)
-            for colour, (name, errors) in enumerate(PUBLISHED[element].items(), start=1):
-                axis.axhline(errors[row], ls="--", color=f"C{colour}", label=name)
+            axis.loglog(*case.curve(key), "o-", label=case.model, color=COLORS[0])
+            for color, (name, errors) in zip(
+                COLORS[1::2], PUBLISHED[element].items(), strict=False
+            ):
+                axis.axhline(errors[row], ls="--", color=color, label=name)
+            show_learning(axis, case.curve(key)[0])
     axes[0, 0].set_ylabel("forces MAE / meV/Å")
     axes[1, 0].set_ylabel("energy MAE / meV/atom")
     axes[0, 0].legend()

@@ -1,6 +1,6 @@
 """Times side by side as tables in Markdown, and as a plot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,6 +9,7 @@ from gfm_pretrain.table import markdown_table
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from peers.allocator import Allocator
 from peers.interleaving import OURS, Times
@@ -122,3 +123,12 @@ def _label(axes: Axes, place: float, ratio: Float[np.ndarray, " rounds"]) -> Non
         va="bottom" if above else "top",
         fontsize=7,
     )
+
+
+def show_learning(axes: Axes, times: Sequence[float]) -> None:
+    """Plain numbers at a logarithmic scale; of times those at which errors are known."""
+    axes.set_xticks(list(times), [f"{seconds:.0f}" for seconds in times])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    for format_of in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        format_of("{x:g}")
