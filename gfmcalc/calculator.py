@@ -31,8 +31,9 @@ class GFMCalculator(Calculator):
         model: A checkpoint folder, a run folder, or `org/name[@revision]` on the Hugging Face hub.
         head: Which head; it may be left out where there is only one.
         device: "cpu", "cuda", "xpu", …; by default the accelerator that torch sees, or the CPU.
-        default_dtype: Precision of the network. Geometry, energies and sums are float64 always;
-            take "float64" for phonons and tight relaxations.
+        default_dtype: Precision of the network. Geometry, energies and sums are float64 always, so
+            that "float32" moves phonons by 1e-4 THz and drifts no more in dynamics
+            (benchmarks/RESULTS.md); take "float64" for very tight relaxations.
 
     On a CPU the process keeps up to 1 GiB of freed memory for the next call, unless the environment
     variable GFM_ALLOCATOR is "system" (see `gfm_models.allocator`).
