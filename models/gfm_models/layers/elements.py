@@ -1,8 +1,11 @@
 """The vectors that stand for elements, as they are before training."""
 
+import functools
+
+import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from gfm_models.graph import MAX_ATOMIC_NUMBER
 
@@ -24,18 +27,25 @@ def element_vectors(length: int, *, dtype: torch.dtype) -> nn.Embedding:
     what is learned of one is a guess for the other. Training moves each by itself.
     """
     vectors = nn.Embedding(MAX_ATOMIC_NUMBER + 1, length, dtype=dtype)
-    sample = torch.randn(MAX_ATOMIC_NUMBER + 1, length, dtype=torch.float64)
-    with torch.no_grad():
-        vectors.weight.copy_(torch.linalg.cholesky(covariance()) @ sample)
+    sample = torch.randn(MAX_ATOMIC_NUMBER + 1, length, dtype=torch.float64, device="cpu")
+    if not vectors.weight.is_meta:
+        with torch.no_grad():
+            vectors.weight.copy_(torch.from_numpy(_factor() @ sample.numpy()))
     return vectors
 
 
-def covariance() -> Float[Tensor, "elements elements"]:
+@functools.cache
+def _factor() -> Float[np.ndarray, "elements elements"]:
+    """What makes a sample of it from independent numbers."""
+    return np.linalg.cholesky(covariance())
+
+
+def covariance() -> Float[np.ndarray, "elements elements"]:
     """How alike elements are taken to be, 1 on the diagonal; by atomic number from 0 on."""
-    places = torch.tensor([place(z) for z in range(MAX_ATOMIC_NUMBER + 1)], dtype=torch.float64)
-    apart = (places[:, None] - places) / torch.tensor(LENGTHS, dtype=torch.float64)
-    alike = torch.exp(-apart.square().sum(-1) / 2)
-    return (1 - OWN_PART) * alike + OWN_PART * torch.eye(len(places), dtype=torch.float64)
+    places = np.array([place(z) for z in range(MAX_ATOMIC_NUMBER + 1)], dtype=float)
+    apart = (places[:, None] - places) / np.array(LENGTHS)
+    alike = np.exp(-(apart**2).sum(-1) / 2)
+    return (1 - OWN_PART) * alike + OWN_PART * np.eye(len(places))
 
 
 def place(atomic_number: int) -> tuple[int, int, int]:

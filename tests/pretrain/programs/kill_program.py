@@ -128,6 +128,7 @@ def put_in_order_with_kills(run: Path) -> None:
 
 
 def main() -> int:
+    torch.set_num_threads(1)  # a forked child would wait forever for threads that it does not have
     folder = Path(sys.argv[1]).resolve()
     before = folder / "before"
     write_all(before, OLD, SMALL)
