@@ -6,20 +6,18 @@ Variants are presets; "+E10" weighs energies by 10, for data of which energies m
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from ase import Atoms
 from gfm_models.derivatives import predict
 from gfm_models.graph import batch_graphs, graph_from_atoms
 from gfm_models.loss import LossConfig
 from gfm_models.presets import preset
 from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
-from gfm_pretrain.process import World
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.trainer import Trainer
 
 from peers.learning import Answer, reference_energies
+from peers.own_peer import ALONE, HEAD
 
-HEAD = "head"
 EVALUATED_AT_ONCE = 8
 MINUTES = 1.0
 """What the trainer takes for the whole time; it is told which part of it is over."""
@@ -44,15 +42,7 @@ class Learner:
             loss=LossConfig(energy_weight=float(weight or 1), stress_weight=0.0),
             device="cpu",
         )
-        world = World(
-            rank=0,
-            size=1,
-            local_rank=0,
-            local_size=1,
-            launcher="single",
-            device=torch.device("cpu"),
-        )
-        self.trainer = Trainer(config, set_up(config, world), world)
+        self.trainer = Trainer(config, set_up(config, ALONE), ALONE)
         self.trainer.potential.backbone.backend = "fused"
 
     @property

@@ -21,6 +21,9 @@ from gfmcalc.calculator import GFMCalculator
 from peers.structures import universal_statistics
 
 HEAD = "head"
+ALONE = World(
+    rank=0, size=1, local_rank=0, local_size=1, launcher="single", device=torch.device("cpu")
+)
 
 
 def calculator(variant: str) -> Calculator:
@@ -56,12 +59,4 @@ def training_step(variant: str, structures: Sequence[Atoms]) -> Callable[[], obj
             model=preset(variant),
             device="cpu",
         )
-        world = World(
-            rank=0,
-            size=1,
-            local_rank=0,
-            local_size=1,
-            launcher="single",
-            device=torch.device("cpu"),
-        )
-        return Trainer(config, set_up(config, world), world).train_step
+        return Trainer(config, set_up(config, ALONE), ALONE).train_step

@@ -81,7 +81,7 @@ def test_forces_and_virials(graph: AtomicGraph, around: Surroundings) -> None:
 def test_what_does_not_fit_is_refused(graph: AtomicGraph, order: Tensor) -> None:
     for change, message in (
         ({"graph_index": graph.graph_index + 1}, "`graph_index` must lie in 0 to 2"),
-        ({"positions": graph.positions.float()}, r"float64 tensor of shape \[8, 3\], got"),
+        ({"positions": graph.positions.float()}, r"float64 tensor of shape \[8, 3\] here, got"),
         ({"shifts": graph.shifts[:-1]}, r"int64 tensor of shape .* got"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -29,9 +29,8 @@ from torch import Tensor
 PROGRAM = Path(__file__).parent / "programs" / "engine_program.py"
 RANKS = (2, 3, 5)
 TO_ROUNDING = 1e-13
-BY_ANOTHER_WAY = 1e-10
-"""For derivatives by positions and strain, one structure at a time: rounding of other numbers, of
-energies of 1e4 eV among them."""
+BY_ANOTHER_WAY = 1e-12
+"""For derivatives by positions and strain, one structure at a time: rounding of other numbers."""
 AFTER_STEPS = 1e-10
 
 ALONE = World(

@@ -52,6 +52,7 @@ def run_mapping(folder: Path) -> dict[str, Any]:
             "radial_hidden": [6],
             "element_channels": 4,
             "mean_neighbors": 8.0,
+            "repulsion_reach": 1.0,  # so that pairs feel it, and losses are of order one
         },
         "heads": {name: head_mapping(folder, name) for name in LEVELS},
         "training": {

@@ -127,7 +127,7 @@ def check_tensor(tensor: Tensor, dtype: torch.dtype, *shape: int) -> None:
     """
     if tensor.shape != shape or tensor.dtype != dtype:
         raise ValueError(
-            f"the edge operation takes a {dtype} tensor of shape {list(shape)} here, "
+            f"compiled code takes a {dtype} tensor of shape {list(shape)} here, "
             f"got {tensor.dtype} and {list(tensor.shape)}"
         )
     assert tensor.is_contiguous()

@@ -6,7 +6,13 @@ import functools
 import torch
 from torch import Tensor
 
-from gfm_models.kernels.library import REALS, WORK_OF_A_THREAD, load_library, pointer
+from gfm_models.kernels.library import (
+    REALS,
+    WORK_OF_A_THREAD,
+    check_tensor,
+    load_library,
+    pointer,
+)
 from gfm_models.kernels.spline import DEGREE
 
 OTHER_POINTS = "`places` are those of other points"
@@ -36,7 +42,7 @@ class SplineLibrary:
     def value(self, weights: Tensor, rows: Tensor, places: Tensor) -> Tensor:
         """Σ_j B[e, j] W[k_e + j]."""
         reading = self._reading(weights, rows.shape[1], places)
-        self._check(rows, reading.n_intervals + DEGREE, reading.columns)
+        check_tensor(rows, self._dtype, reading.n_intervals + DEGREE, reading.columns)
         value = rows.new_empty(reading.n_points, reading.columns)
         self._run("spline_value", reading, weights, rows, value)
         return value
@@ -45,15 +51,15 @@ class SplineLibrary:
         """Gradient of Σ cotangent · value by the weights."""
         weights = cotangent.new_empty(len(cotangent), DEGREE + 1, dtype=torch.float64)
         reading = self._reading(weights, rows.shape[1], places)
-        self._check(rows, reading.n_intervals + DEGREE, reading.columns)
-        self._check(cotangent, reading.n_points, reading.columns)
+        check_tensor(rows, self._dtype, reading.n_intervals + DEGREE, reading.columns)
+        check_tensor(cotangent, self._dtype, reading.n_points, reading.columns)
         self._run("spline_to_weights", reading, rows, cotangent, weights)
         return weights
 
     def to_rows(self, weights: Tensor, cotangent: Tensor, places: Tensor) -> Tensor:
         """Gradient of Σ cotangent · value by the rows."""
         reading = self._reading(weights, cotangent.shape[1], places)
-        self._check(cotangent, reading.n_points, reading.columns)
+        check_tensor(cotangent, self._dtype, reading.n_points, reading.columns)
         rows = cotangent.new_zeros(reading.n_intervals + DEGREE, reading.columns)
         self._run("spline_to_rows", reading, weights, cotangent, rows)
         return rows
@@ -71,14 +77,6 @@ class SplineLibrary:
             )
         assert columns % self.lanes == 0
         return _Reading(n_points, n_intervals, columns, places.data_ptr())
-
-    def _check(self, tensor: Tensor, *shape: int) -> None:
-        """Refuse what C would read blindly."""
-        if tensor.shape != shape or tensor.dtype != self._dtype:
-            raise ValueError(
-                f"the spline takes a {self._dtype} tensor of shape {list(shape)} here, got "
-                f"{tensor.dtype} and {list(tensor.shape)}"
-            )
 
     def _run(self, name: str, reading: _Reading, *tensors: Tensor) -> None:
         """Call a function with as many threads as torch may use, and the work is worth."""

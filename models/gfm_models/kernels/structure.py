@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gfm_models.graph import AtomicGraph
 from gfm_models.kernels.from_vectors import Surroundings
-from gfm_models.kernels.library import Shape, load_library, pointer
+from gfm_models.kernels.library import Shape, check_tensor, load_library, pointer
 
 _MESSAGES = {
     1: "`edges` were prepared for another graph",
@@ -62,9 +62,9 @@ def compute_edge_vectors(graph: AtomicGraph, order: Tensor) -> Float[Tensor, "ed
     """
     vectors = torch.empty(graph.n_edges, 3, dtype=torch.float64)
     inputs = (graph.positions, graph.cell, graph.shifts)
-    _check(graph.positions, torch.float64, graph.n_nodes, 3)
-    _check(graph.cell, torch.float64, graph.n_graphs, 3, 3)
-    _check(graph.shifts, torch.int64, graph.n_edges, 3)
+    check_tensor(graph.positions, torch.float64, graph.n_nodes, 3)
+    check_tensor(graph.cell, torch.float64, graph.n_graphs, 3, 3)
+    check_tensor(graph.shifts, torch.int64, graph.n_edges, 3)
     _call("edge_vectors", graph, order, _batch(graph), *inputs, vectors)
     return vectors
 
@@ -80,9 +80,9 @@ def add_repulsion(
     energies = torch.empty(graph.n_nodes, dtype=torch.float64)
     vectors = around.vectors
     for tensor in (vectors, to_vectors):
-        _check(tensor, torch.float64, graph.n_edges, 3)
-    _check(graph.atomic_numbers, torch.int64, graph.n_nodes)
-    _check(numbers.radii, torch.float64, len(numbers.radii))
+        check_tensor(tensor, torch.float64, graph.n_edges, 3)
+    check_tensor(graph.atomic_numbers, torch.int64, graph.n_nodes)
+    check_tensor(numbers.radii, torch.float64, len(numbers.radii))
     n_threads = max(1, min(torch.get_num_threads(), graph.n_edges // EDGES_OF_A_THREAD))
     tensors = (graph.atomic_numbers, vectors, energies, to_vectors)
     _call("repulsion", graph, around.order, _numbers(numbers), *tensors, n_threads)
@@ -97,7 +97,7 @@ def forces_and_virials(
 ) -> tuple[Float[Tensor, "nodes 3"], Float[Tensor, "graphs 3 3"]]:
     """-dE/dr in eV/Å and dE/dε in eV, from the gradient of E by the edge vectors."""
     for tensor in (around.vectors, gradient):
-        _check(tensor, torch.float64, graph.n_edges, 3)
+        check_tensor(tensor, torch.float64, graph.n_edges, 3)
     forces = torch.empty(graph.n_nodes, 3, dtype=torch.float64)
     virials = torch.empty(graph.n_graphs, 3, 3, dtype=torch.float64)
     tensors = (around.vectors, gradient, forces, virials)
@@ -121,7 +121,7 @@ def structure_library() -> ctypes.CDLL:
 
 
 def _batch(graph: AtomicGraph) -> object:
-    _check(graph.graph_index, torch.int64, graph.n_nodes)
+    check_tensor(graph.graph_index, torch.int64, graph.n_nodes)
     return ctypes.byref(_Batch(graph.n_graphs, graph.graph_index.data_ptr()))
 
 
@@ -138,12 +138,3 @@ def _numbers(numbers: PairRepulsion) -> object:
             numbers.radii.data_ptr(),
         )
     )
-
-
-def _check(tensor: Tensor, dtype: torch.dtype, *shape: int) -> None:
-    """Refuse what C would read blindly."""
-    if tensor.shape != shape or tensor.dtype != dtype or not tensor.is_contiguous():
-        raise ValueError(
-            f"expected a contiguous {dtype} tensor of shape {list(shape)}, got {tensor.dtype} and "
-            f"{list(tensor.shape)}"
-        )
