@@ -281,12 +281,17 @@ def check_cutoff(potential: MultiHeadPotential, head: str) -> None:
 
 def _check_cutoff_of(potential: MultiHeadPotential, head: str, symbol: str) -> None:
     alone = 2 * _energy(potential, head, _single_atom(potential, head, symbol))
-    scale = max(abs(_energy(potential, head, _pair(symbol, 0.9 * potential.cutoff)) - alone), 1e-12)
+    # at two places, for an energy that changes its sign may be small by accident at one
+    cubic = max(
+        max(abs(_energy(potential, head, _pair(symbol, (1 - d) * potential.cutoff)) - alone), 1e-12)
+        / d**3
+        for d in (0.1, 0.05)
+    )
     beyond = _energy(potential, head, _pair(symbol, potential.cutoff + 1e-9)) - alone
     assert beyond == 0.0, f"a pair beyond the cutoff has the energy {beyond}"
     for epsilon in (1e-2, 1e-3):
         near = _predict(potential, head, _pair(symbol, potential.cutoff * (1 - epsilon)))
-        bound = scale * (epsilon / 0.1) ** 3 * 10
+        bound = 10 * cubic * epsilon**3
         noise = 1e-14 * abs(alone) + 1e-14
         assert abs(near.energy.item() - alone) <= bound + noise, (
             f"the energy {near.energy.item() - alone} at {epsilon} cutoffs inside the cutoff does "
