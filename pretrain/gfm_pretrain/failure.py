@@ -25,6 +25,7 @@ from gfm_pretrain.launcher import (
 from gfm_pretrain.lost_contact import find_lost, first_sentence, is_lost_contact
 from gfm_pretrain.meeting import Meeting, leave, meet, reaches
 from gfm_pretrain.mpi import running_mpi
+from gfm_pretrain.preemption import let_signals_end_us
 from gfm_pretrain.process import World, join
 from gfm_pretrain.verdict import RankError
 from gfm_pretrain.watchdog import watching
@@ -40,6 +41,10 @@ class UsageError(ValueError):
 # How long a rank that has nothing of its own to say waits for the launcher to end it, and how long
 # a rank with a user error waits to see whether all the others have the same one.
 _GRACE_SECONDS = 5.0
+_HEARING_SECONDS = 30.0
+"""How long rank 0 waits for the others to hear of an error of its own."""
+_ABORT_SECONDS = 20.0
+"""How long a busy MPI launcher may take to end ranks after one has aborted."""
 _AGREE_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
@@ -153,15 +158,18 @@ class _Reporter:
             sys.stderr.flush()
         if self.alone or (everywhere and self._has_left(first)):
             return code
-        self._linger(first, lost=lost)
+        self._linger(first, lost=lost, own=not lost and not isinstance(error, RankError))
         return _end_process(code)
 
-    def _linger(self, first: bool, *, lost: bool) -> None:
-        """Whoever has said the reason ends all; but who serves the store lets others see it."""
+    def _linger(self, first: bool, *, lost: bool, own: bool) -> None:
+        """Whoever has said the reason ends all; but who serves the store lets others see it.
+
+        After an error of its own, the others live, and see it however busy their machines are.
+        """
         if not first and not lost:
-            time.sleep(_GRACE_SECONDS)
+            _wait_to_be_ended(_GRACE_SECONDS)
         elif self.rank == 0 and self.board is not None and running_mpi(sys.modules) is None:
-            end = time.monotonic() + _GRACE_SECONDS
+            end = time.monotonic() + (_HEARING_SECONDS if own else _GRACE_SECONDS)
             while time.monotonic() < end and self.board.n_confirmed() < (self.size or 1) - 1:
                 time.sleep(_POLL_SECONDS)
 
@@ -201,10 +209,10 @@ class _Reporter:
         try:
             return self.board.take_the_word()
         except NO_ANSWER:  # rank 0 has gone with its store: the next rank speaks
+            under_mpi = running_mpi(sys.modules) is not None
             if self.rank > 1:
-                time.sleep(_GRACE_SECONDS)
-            may_speak = self.rank == 1 or running_mpi(sys.modules) is not None
-            return may_speak and not self.board.is_said
+                _wait_to_be_ended(_ABORT_SECONDS if under_mpi else _GRACE_SECONDS)
+            return (self.rank == 1 or under_mpi) and not self.board.is_said
 
     def _has_left(self, first: bool) -> bool:
         """Once the reason is out, ranks that agree part in peace: the launcher then says less."""
@@ -267,6 +275,12 @@ def _end_in_peace() -> int:
     if MPI is not None:
         MPI.Finalize()
     os._exit(0)
+
+
+def _wait_to_be_ended(seconds: float) -> None:
+    """Sleep; a launcher that ends this rank meanwhile does so at once."""
+    let_signals_end_us()
+    time.sleep(seconds)
 
 
 def _end_process(code: int) -> int:

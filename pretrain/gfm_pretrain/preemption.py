@@ -1,5 +1,6 @@
 """A request to stop from outside: a signal sets a flag, and all ranks save at the same step."""
 
+import ctypes
 import shlex
 import signal
 import sys
@@ -57,6 +58,17 @@ def noting_signals(request: StopRequest) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def let_signals_end_us() -> None:
+    """Let signals end this process from now on, on whichever thread this is.
+
+    Python would only set handlers, and only call them, on the main thread, which may wait in C.
+    """
+    c_library = ctypes.CDLL(None)
+    c_library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    for number in SIGNALS:
+        c_library.signal(number, signal.SIG_DFL)
 
 
 def this_command() -> str:
