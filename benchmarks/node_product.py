@@ -15,13 +15,14 @@ import torch
 from edge_operation import spread, time_interleaved
 from gfm_models.harmonics import n_harmonics
 from gfm_models.kernels.backend import Backend
-from gfm_models.layers.sphere import CORRELATION, SphereProduct
+from gfm_models.layers.sphere import SphereProduct
 from gfm_pretrain.table import text_table
 from machine import describe_machine
 from torch import Tensor
 
 BACKENDS: tuple[Backend, ...] = ("reference", "fused")
 L_OUT = 1
+CORRELATION = 3
 AGREEMENT = 1e-5
 """Largest difference between the two that counts as rounding, relative to the largest value."""
 
@@ -47,7 +48,7 @@ def main() -> None:
 
 def case_rows(l_in: int, channels: int, n_nodes: int, repetitions: int) -> list[tuple[object, ...]]:
     """Rows of the table for one size."""
-    module = SphereProduct(l_in=l_in, l_out=L_OUT, dtype=torch.float32)
+    module = SphereProduct(l_in=l_in, l_out=L_OUT, correlation=CORRELATION, dtype=torch.float32)
     features = torch.randn(n_nodes, n_harmonics(l_in), channels).requires_grad_()
     weights = torch.randn(n_nodes, CORRELATION, channels).requires_grad_()
     cotangent = torch.randn(n_nodes, n_harmonics(L_OUT), channels).requires_grad_()

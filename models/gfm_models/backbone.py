@@ -34,6 +34,9 @@ class BackboneConfig:
     l_hidden: int = 1
     """Largest degree that is passed from one interaction to the next, 0 to `l_max`."""
 
+    correlation: int = 3
+    """Neighbours that a product at a node takes together, 1 to 4: the powers of its polynomial."""
+
     n_interactions: int = 2
     """Number of interactions; each extends the range by one cutoff."""
 
@@ -94,6 +97,7 @@ _BOUNDS = (
     ("channels", 1, 4096),
     ("l_max", 1, MAX_DEGREE),
     ("l_hidden", 0, MAX_DEGREE),
+    ("correlation", 1, 4),
     ("n_interactions", 1, 8),
     ("cutoff", 1.0, 20.0),
     ("n_radial", 1, 256),
@@ -139,6 +143,7 @@ class Backbone(nn.Module):
                 l_in=0 if index == 0 else config.l_hidden,
                 l_max=config.l_max,
                 l_out=_degree_after(config, index),
+                correlation=config.correlation,
                 channels=config.channels,
                 element_channels=config.element_channels,
                 n_radial=config.n_radial,

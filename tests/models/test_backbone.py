@@ -111,6 +111,7 @@ def test_irreps_are_written_as_in_e3nn() -> None:
         ({"channels": 10**9}, "model.channels must lie in 1 to 4096"),
         ({"l_max": 4}, "model.l_max must lie in 1 to 3, got 4"),
         ({"l_max": 0}, "model.l_max must lie in 1 to 3, got 0"),
+        ({"correlation": 5}, "model.correlation must lie in 1 to 4, got 5"),
         ({"l_hidden": -1}, "model.l_hidden must lie in 0 to 3, got -1"),
         ({"l_max": 1, "l_hidden": 2}, "model.l_hidden must not exceed model.l_max = 1, got 2"),
         ({"n_interactions": 0}, "model.n_interactions must lie in 1 to 8"),

@@ -24,6 +24,8 @@ ARCHITECTURES = {
     "default": BackboneConfig(channels=8, mean_neighbors=10.0),
     "deep": BackboneConfig(channels=4, l_max=3, l_hidden=2, n_interactions=3, cutoff=4.0),
     "one layer": BackboneConfig(channels=8, l_hidden=0, n_interactions=1),
+    "pairs at nodes": BackboneConfig(channels=8, correlation=2),
+    "one at nodes": BackboneConfig(channels=8, correlation=1),
 }
 
 

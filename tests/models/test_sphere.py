@@ -39,7 +39,7 @@ def powers(power: int, *, n_nodes: int = 5) -> torch.Tensor:
 
 
 def product(l_in: int, l_out: int, backend: Backend) -> Callable[..., torch.Tensor]:
-    module = SphereProduct(l_in=l_in, l_out=l_out, dtype=torch.float64)
+    module = SphereProduct(l_in=l_in, l_out=l_out, correlation=3, dtype=torch.float64)
     return partial(module, backend=backend)
 
 

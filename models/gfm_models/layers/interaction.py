@@ -16,7 +16,7 @@ from gfm_models.kernels.spline_operation import read_spline
 from gfm_models.layers.adjoint import Adjoint, LastAdjoint
 from gfm_models.layers.mixing import ChannelMixing, linear
 from gfm_models.layers.radial import RadialWeights
-from gfm_models.layers.sphere import CORRELATION, SphereProduct
+from gfm_models.layers.sphere import SphereProduct
 
 
 class Interaction(nn.Module):
@@ -33,6 +33,7 @@ class Interaction(nn.Module):
         l_in: int,
         l_max: int,
         l_out: int,
+        correlation: int,
         channels: int,
         element_channels: int,
         n_radial: int,
@@ -55,8 +56,8 @@ class Interaction(nn.Module):
         )
         self.norm = mean_neighbors**0.5
         self.mix_before = ChannelMixing(l_max=l_max, channels=channels, dtype=dtype)
-        self.product_weights = linear(element_channels, CORRELATION * channels, dtype=dtype)
-        self.product = SphereProduct(l_in=l_max, l_out=l_out, dtype=dtype)
+        self.product_weights = linear(element_channels, correlation * channels, dtype=dtype)
+        self.product = SphereProduct(l_in=l_max, l_out=l_out, correlation=correlation, dtype=dtype)
         self.mix_after = ChannelMixing(l_max=l_out, channels=channels, dtype=dtype)
 
     def forward(
@@ -77,7 +78,7 @@ class Interaction(nn.Module):
         """
         weights = read_spline(radial, lengths, backend=edges.backend)
         gathered = edge_operation(weights, harmonics, features, edges=edges, paths=self.paths)
-        weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1))
+        weights = self._product_weights(elements)
         mixed = self.mix_before(soft_bound(gathered / self.norm))
         return self.mix_after(self.product(mixed, weights, backend=edges.backend))
 
@@ -97,7 +98,7 @@ class Interaction(nn.Module):
         """
         edge = {"around": around, "table": self.radial.table(), "paths": self.paths}
         gathered = value_from_vectors(features, **edge)
-        weights = self.product_weights(elements).unflatten(-1, (CORRELATION, -1))
+        weights = self._product_weights(elements)
         bounded, of_bound = soft_bound_with_adjoint(gathered.div_(self.norm))
         mixed, of_mix_before = self.mix_before.with_adjoint(bounded)
         product, of_product = self.product.with_adjoint(mixed, weights)
@@ -115,6 +116,11 @@ class Interaction(nn.Module):
             )
 
         return new, adjoint
+
+    def _product_weights(
+        self, elements: Float[Tensor, "nodes element_channels"]
+    ) -> Float[Tensor, "nodes powers channels"]:
+        return self.product_weights(elements).unflatten(-1, (self.product.kind.correlation, -1))
 
 
 def soft_bound(
