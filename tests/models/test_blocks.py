@@ -12,7 +12,8 @@ from gfm_models.heads import HeadConfig
 from gfm_models.layers.blocks import cut
 from gfm_models.layers.recompute import recomputed
 from gfm_models.potential import MultiHeadPotential, build_potential
-from gfm_models.testing import CHECKS, crystal, molecule
+from gfm_models.testing import CHECKS
+from gfm_models.testing.structures import crystal, molecule
 from torch import Tensor
 
 HEAD = HeadConfig(
