@@ -1,12 +1,13 @@
 """The test sets of Zuo et al. (2020), one model for each element, beside GAP and MTP.
 
-    python benchmarks/zuo.py DATA [--seconds T] [--elements E …] [--at-once N]
+    python benchmarks/zuo.py DATA [--seconds T] [--elements E …] [--variants V …] [--at-once N]
 
 DATA holds the folder `mlearn`, as for benchmarks/real_data.py. The preset `small` is trained from
 scratch on the published training set of an element, with one thread, for T seconds of the
 processor's time, and evaluated on the published test set. Energies weigh ten times as much as they
-do by default, for their errors are far smaller than those of forces in units of these. What came
-out is kept below build/zuo/; an interrupted comparison goes on where it was.
+do by default, for their errors are far smaller than those of forces in units of these. A variant
+is overrides of the run's configuration, such as "model.l_max=3"; "" is as it is. What came out is
+kept below build/zuo/; an interrupted comparison goes on where it was.
 
 Prints the table for RESULTS.md and draws docs/zuo.png: errors against training time.
 
@@ -33,6 +34,7 @@ PUBLISHED = {
 }
 """Mean absolute errors, meV/atom and meV/Å; forces were published to 10 meV/Å."""
 BATCH_SIZE = 2
+ENERGY_WEIGHT = "loss.energy_weight=10"
 
 
 def main() -> None:
@@ -42,20 +44,21 @@ def main() -> None:
     add("data", type=Path, metavar="DATA", help="folder of the sets")
     add("--seconds", type=float, default=900.0, metavar="T", help="of the processor (900)")
     add("--elements", nargs="+", choices=PUBLISHED, default=list(PUBLISHED))
+    add("--variants", nargs="+", default=[""], metavar="V", help="overrides; '' is none of them")
     add("--at-once", type=int, default=1, metavar="N", help="models, each on a core (1)")
     options = parser.parse_args()
     cases = {element: prepared(element, options) for element in options.elements}
-    failed = train_all(list(cases.values()), at_once=options.at_once)
+    failed = train_all([case for some in cases.values() for case in some], at_once=options.at_once)
     if failed:
         raise SystemExit("failed, see their logs:\n" + "\n".join(map(str, failed)))
     print(f"{describe_machine()}; {options.seconds:g} s of one core each\n")
     header = ("element", "model", "parameters", "steps", *ERRORS.values())
-    print(text_table(header, [row for case in cases.items() for row in rows(*case)]))
+    print(text_table(header, [row for some in cases.items() for row in rows(*some)]))
     draw(cases)
 
 
-def prepared(element: str, options: argparse.Namespace) -> Case:
-    """The model of an element; what it learns from is written down."""
+def prepared(element: str, options: argparse.Namespace) -> list[Case]:
+    """The models of an element; what they learn from is written down."""
     folder = REPOSITORY / "build" / "zuo" / element
     splits = {
         split: [
@@ -66,40 +69,44 @@ def prepared(element: str, options: argparse.Namespace) -> Case:
         for split in ("train", "valid", "test")
     }
     write_problem(folder, splits["train"] + splits["valid"], splits["test"])
-    return Case(
-        folder=folder,
-        model="ours",
-        peer="own",
-        variant="small+E10",
-        batch_size=BATCH_SIZE,
-        seconds=options.seconds,
-    )
+    return [
+        Case(
+            folder=folder,
+            model=f"ours {variant}".strip(),
+            peer="own",
+            variant=f"small {ENERGY_WEIGHT} {variant}".strip(),
+            batch_size=BATCH_SIZE,
+            seconds=options.seconds,
+        )
+        for variant in options.variants
+    ]
 
 
-def rows(element: str, case: Case) -> list[list[str]]:
+def rows(element: str, cases: list[Case]) -> list[list[str]]:
     """Ours, and what was published."""
     published = [
         [element, name, "", "", f"{forces:g}", "", f"{energy:g}", ""]
         for name, (energy, forces) in PUBLISHED[element].items()
     ]
-    return [[element, case.model, *case.row()], *published]
+    return [*([element, case.model, *case.row()] for case in cases), *published]
 
 
-def draw(cases: dict[str, Case]) -> None:
+def draw(cases: dict[str, list[Case]]) -> None:
     """Errors against time: a column for each element, forces above energies."""
     figure = Figure(figsize=(3.2 * len(cases), 6), layout="constrained")
     axes = figure.subplots(2, len(cases), squeeze=False, sharex=True)
-    for column, (element, case) in enumerate(cases.items()):
+    for column, (element, some) in enumerate(cases.items()):
         axes[0, column].set_title(element)
         axes[1, column].set_xlabel("training time / s of one core")
         for row, key in enumerate(("energy_mae", "forces_mae")):
             axis = axes[1 - row, column]
-            axis.loglog(*case.curve(key), "o-", label=case.model, color=COLORS[0])
+            for case, marker in zip(some, "os^vD<>", strict=False):
+                axis.loglog(*case.curve(key), f"{marker}-", label=case.model, color=COLORS[0])
             for color, (name, errors) in zip(
                 COLORS[1::2], PUBLISHED[element].items(), strict=False
             ):
                 axis.axhline(errors[row], ls="--", color=color, label=name)
-            show_learning(axis, case.curve(key)[0])
+            show_learning(axis, some[0].curve(key)[0])
     axes[0, 0].set_ylabel("forces MAE / meV/Å")
     axes[1, 0].set_ylabel("energy MAE / meV/atom")
     axes[0, 0].legend()

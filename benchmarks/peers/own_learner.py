@@ -1,17 +1,19 @@
 """This project: `Trainer.train_step` with what a user gets who says nothing, but without stress.
 
-Variants are presets; "+E10" weighs energies by 10, for data of which energies matter.
+A variant is a preset, and overrides of the run's configuration after it, such as
+`small loss.energy_weight=10`.
 """
 
+import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ase import Atoms
 from gfm_models.derivatives import predict
 from gfm_models.graph import batch_graphs, graph_from_atoms
-from gfm_models.loss import LossConfig
-from gfm_models.presets import preset
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
+from gfm_pretrain.run_configuration import read_run_configuration
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.trainer import Trainer
 
@@ -27,21 +29,7 @@ class Learner:
     """See `learning.Learner`."""
 
     def __init__(self, variant: str, folder: Path, *, batch_size: int) -> None:
-        name, _, weight = variant.partition("+E")
-        options = HeadOptions(
-            train=str(folder / "train.extxyz"),
-            level_of_theory="as published",
-            batch_size=batch_size,
-            reference_energies=reference_energies(folder),
-        )
-        config = RunConfig(
-            run=str(folder / "unused"),
-            heads={HEAD: options},
-            training=TrainingOptions(steps=10**8, max_minutes=MINUTES),
-            model=preset(name),
-            loss=LossConfig(energy_weight=float(weight or 1), stress_weight=0.0),
-            device="cpu",
-        )
+        config = configuration(variant, folder, batch_size=batch_size)
         self.trainer = Trainer(config, set_up(config, ALONE), ALONE)
         self.trainer.potential.backbone.backend = "fused"
 
@@ -68,3 +56,26 @@ class Learner:
                 energies = found.energy.tolist()
                 answers += [(e, f.numpy()) for e, f in zip(energies, forces, strict=True)]
         return answers
+
+
+def configuration(variant: str, folder: Path, *, batch_size: int) -> RunConfig:
+    """The run of a variant."""
+    name, *overrides = variant.split()
+    head = {
+        "train": str(folder / "train.extxyz"),
+        "level_of_theory": "as published",
+        "batch_size": batch_size,
+        "reference_energies": reference_energies(folder),
+    }
+    plain = {
+        "run": str(folder / "unused"),
+        "heads": {HEAD: head},
+        "training": {"steps": 10**8, "max_minutes": MINUTES},
+        "model": {"preset": name},
+        "loss": {"stress_weight": 0.0},
+        "device": "cpu",
+    }
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "run.yaml"
+        path.write_text(json.dumps(plain), encoding="utf-8")
+        return read_run_configuration(path, overrides)

@@ -59,7 +59,7 @@ class Case:
         data = ("train.extxyz", "test.extxyz", "reference_energies.json")
         files += [self.folder / file for file in data]
         if self.peer == "own":
-            parts = (preset(self.variant.partition("+")[0]), LossConfig(), TrainingOptions(steps=1))
+            parts = (preset(self.variant.split()[0]), LossConfig(), TrainingOptions(steps=1))
             settings = [asdict(part) for part in parts]
         else:
             settings = [PACKAGES[self.peer]]
