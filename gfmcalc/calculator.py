@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 from gfm_models import checkpoint
-from gfm_models.allocator import keep_freed_memory
+from gfm_models.allocator import keep_freed_memory, reusing_memory
 from gfm_models.derivatives import Prediction, hessian, predict, stress
 from gfm_models.graph import AtomicGraph, edge_vectors, graph_from_atoms
 from gfm_models.heads import check_elements
@@ -35,7 +36,7 @@ class GFMCalculator(Calculator):
             that "float32" moves phonons by 1e-4 THz and drifts no more in dynamics
             (benchmarks/RESULTS.md); take "float64" for very tight relaxations.
 
-    On a CPU the process keeps up to 1 GiB of freed memory for the next call, unless the environment
+    On a CPU the process keeps up to 2 GiB of freed memory for the next call, unless the environment
     variable GFM_ALLOCATOR is "system" (see `gfm_models.allocator`).
 
     Raises:
@@ -99,8 +100,9 @@ class GFMCalculator(Calculator):
         """
         super().calculate(atoms, list(properties), list(system_changes))
         self.results = {}  # a structure that is refused must not keep those of the last one
-        graph = self._graph(self.atoms)
-        self.results = _results(predict(self.potential, graph, self.head), graph)
+        with reusing_memory() if self.device.type == "cpu" else nullcontext():
+            graph = self._graph(self.atoms)
+            self.results = _results(predict(self.potential, graph, self.head), graph)
 
     def get_descriptors(
         self, atoms: Atoms, invariants_only: bool = True, num_layers: int = -1
