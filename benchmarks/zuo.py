@@ -15,6 +15,7 @@ Source of what is compared with: Zuo et al., J. Phys. Chem. A 124, 731 (2020), t
 """
 
 import argparse
+from itertools import cycle
 from pathlib import Path
 
 from gfm_pretrain.table import text_table
@@ -100,7 +101,7 @@ def draw(cases: dict[str, list[Case]]) -> None:
         axes[1, column].set_xlabel("training time / s of one core")
         for row, key in enumerate(("energy_mae", "forces_mae")):
             axis = axes[1 - row, column]
-            for case, marker in zip(some, "os^vD<>", strict=False):
+            for case, marker in zip(some, cycle("os^vD<>"), strict=False):
                 axis.loglog(*case.curve(key), f"{marker}-", label=case.model, color=COLORS[0])
             for color, (name, errors) in zip(
                 COLORS[1::2], PUBLISHED[element].items(), strict=False

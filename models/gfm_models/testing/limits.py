@@ -49,7 +49,7 @@ def _check_cutoff_of(potential: MultiHeadPotential, head: str, symbol: str) -> N
     assert beyond == 0.0, f"a pair beyond the cutoff has the energy {beyond}"
     for epsilon in (1e-2, 1e-3):
         near = predict_structure(potential, head, pair(symbol, potential.cutoff * (1 - epsilon)))
-        bound = 10 * cubic * epsilon**3
+        bound = 3 * cubic * epsilon**3
         noise = 1e-14 * abs(alone) + 1e-14
         assert abs(near.energy.item() - alone) <= bound + noise, (
             f"the energy {near.energy.item() - alone} at {epsilon} cutoffs inside the cutoff does "
