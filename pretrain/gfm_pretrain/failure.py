@@ -182,6 +182,8 @@ class _Reporter:
 
     def end_all(self, error: BaseException) -> None:
         """Print the reason and end this process, from any thread."""
+        if self.rank is not None and self.rank > 1:  # rank 1 says it, if it lives; a store that
+            _wait_to_be_ended(_ABORT_SECONDS)  # awakes as all are ended would let us speak, too
         _end_process(self.end(error))
 
     def _is_everywhere(self, error: BaseException) -> bool:
