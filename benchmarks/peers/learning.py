@@ -36,12 +36,19 @@ Answer = tuple[float, np.ndarray]
 class Learner(Protocol):
     """What a module `peers.<model>_learner` calls `Learner`."""
 
+    seconds_to_finish: float
+    """What `finish` is given of the time."""
+
     def step(self, done: float) -> None:
         """One step of the optimiser, when `done` (0 to 1) of the time is over."""
         ...
 
     def predict(self, structures: Sequence[Atoms]) -> list[Answer]:
         """With the weights that would be published now."""
+        ...
+
+    def finish(self) -> None:
+        """What comes after the last step."""
         ...
 
     @property
@@ -114,13 +121,18 @@ def learn(learner: Learner, test: Sequence[Atoms], *, seconds: float) -> dict[st
     """Train for the time; errors when parts of it are over."""
     few = [test[i] for i in np.unique(np.linspace(0, len(test) - 1, LOOKED_AT).astype(int))]
     used, steps = 0.0, 0
+    for_steps = seconds - learner.seconds_to_finish
     curve: list[dict[str, float]] = []
     for part in CHECKS:
-        while used < part * seconds:
+        while used < part * for_steps:
             start = time.process_time()
-            learner.step(used / seconds)
+            learner.step(used / for_steps)
             used, steps = used + time.process_time() - start, steps + 1
-        chosen = test if part == CHECKS[-1] else few
+        chosen = few
+        if part == CHECKS[-1]:
+            start = time.process_time()
+            learner.finish()
+            used, chosen = used + time.process_time() - start, test
         curve.append({"seconds": used, "steps": steps, **errors(learner.predict(chosen), chosen)})
     return {"parameters": learner.n_parameters, "curve": curve}
 

@@ -48,6 +48,8 @@ WANTED = {"forces": True, "virials": False, "stress": False}
 class Learner:
     """See `learning.Learner`."""
 
+    seconds_to_finish = 0.0
+
     def __init__(self, variant: str, folder: Path, *, batch_size: int) -> None:
         shape, *self.options = variant.split("+")
         self.cutoff = 5.0 if "5A" in self.options else CUTOFF
@@ -78,6 +80,9 @@ class Learner:
             self.step(0.0)
         self.model.load_state_dict(before)
         self.start_anew()
+
+    def finish(self) -> None:
+        """Nothing comes after the last step."""
 
     @property
     def n_parameters(self) -> int:

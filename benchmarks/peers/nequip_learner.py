@@ -40,6 +40,8 @@ QUIET_STEPS = 10
 class Learner:
     """See `learning.Learner`."""
 
+    seconds_to_finish = 0.0
+
     def __init__(self, variant: str, folder: Path, *, batch_size: int) -> None:
         shape, *options = variant.split("+")
         cutoff = 5.0 if "5A" in options else CUTOFFS[shape]
@@ -71,6 +73,9 @@ class Learner:
         """An optimiser and averages that have seen nothing."""
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE)
         self.average = Average(list(self.model.parameters()), decay=0.999)
+
+    def finish(self) -> None:
+        """Nothing comes after the last step."""
 
     @property
     def n_parameters(self) -> int:

@@ -13,6 +13,7 @@ from ase import Atoms
 from gfm_models.derivatives import predict
 from gfm_models.graph import batch_graphs, graph_from_atoms
 from gfm_pretrain.config import RunConfig
+from gfm_pretrain.readout_fit import fit_readouts
 from gfm_pretrain.run_configuration import read_run_configuration
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.trainer import Trainer
@@ -28,10 +29,16 @@ MINUTES = 1.0
 class Learner:
     """See `learning.Learner`."""
 
+    seconds_to_finish = 10.0
+
     def __init__(self, variant: str, folder: Path, *, batch_size: int) -> None:
         config = configuration(variant, folder, batch_size=batch_size)
         self.trainer = Trainer(config, set_up(config, ALONE), ALONE)
         self.trainer.potential.backbone.backend = "fused"
+
+    def finish(self) -> None:
+        """Solve for the last layer."""
+        fit_readouts(self.trainer)
 
     @property
     def n_parameters(self) -> int:

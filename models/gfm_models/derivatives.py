@@ -59,6 +59,49 @@ def predict_energy(
     return _sum_by_graph(potential(graph, edge_vectors(graph), head), graph)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Units:
+    """What each input of a readout's last layer adds to a batch with a weight of one, float64.
+
+    Summed with the weights of the layer, and with what does not depend on them, they are the
+    prediction: the energy is linear in these weights.
+    """
+
+    energy: Float[Tensor, "graphs width"]
+    """eV."""
+
+    forces: Float[Tensor, "nodes 3 width"]
+    """eV/Å."""
+
+    virial: Float[Tensor, "graphs 3 3 width"]
+    """eV."""
+
+
+def predict_units(potential: MultiHeadPotential, graph: AtomicGraph, head: str) -> Units:
+    """Energy, forces and virials of every unit of a head; one gradient for each of them."""
+    with torch.inference_mode(False), torch.enable_grad():
+        vectors = edge_vectors(graph).detach().requires_grad_()
+        units = _units(potential, graph, vectors, head)
+        gradients = [
+            _gradient(of_unit, vectors, create_graph=False, retain_graph=True)
+            for of_unit in units.sum(0)
+        ]
+    known = vectors.detach()
+    return Units(
+        energy=_sum_by_graph(units.detach(), graph),
+        forces=torch.stack([_forces(gradient, graph) for gradient in gradients], dim=-1),
+        virial=torch.stack([_virial(gradient, known, graph) for gradient in gradients], dim=-1),
+    )
+
+
+@torch.no_grad()
+def predict_unit_energies(
+    potential: MultiHeadPotential, graph: AtomicGraph, head: str
+) -> Float[Tensor, "graphs width"]:
+    """The energies alone, in eV."""
+    return _sum_by_graph(_units(potential, graph, edge_vectors(graph), head), graph)
+
+
 def stress(virial: Float[Tensor, "graphs 3 3"], graph: AtomicGraph) -> Float[Tensor, "graphs 3 3"]:
     """Stress in eV/Å³, positive when tensile; zero for structures without a volume."""
     volume = volumes(graph)
@@ -113,12 +156,19 @@ def _gradient(
     return torch.zeros_like(inputs) if gradient is None else gradient
 
 
+def _units(
+    potential: MultiHeadPotential, graph: AtomicGraph, vectors: Tensor, head: str
+) -> Float[Tensor, "nodes width"]:
+    return potential.head(head).units(potential.backbone(graph, vectors), graph.atomic_numbers)
+
+
 def _differences(positions: Tensor, graph: AtomicGraph) -> Tensor:
     return positions[graph.receivers] - positions[graph.senders]
 
 
 def _sum_by_graph(values: Tensor, graph: AtomicGraph) -> Tensor:
-    return values.new_zeros(graph.n_graphs).index_add(0, graph.graph_index, values)
+    zeros = values.new_zeros(graph.n_graphs, *values.shape[1:])
+    return zeros.index_add(0, graph.graph_index, values)
 
 
 def _forces(gradient: Tensor, graph: AtomicGraph) -> Tensor:

@@ -116,11 +116,23 @@ class Head(nn.Module):
         reference = self.get_buffer("reference_energies")[atomic_numbers]
         return reference + self.get_buffer("scales")[atomic_numbers] * learned
 
+    def units(
+        self, features: Float[Tensor, "nodes features"], atomic_numbers: Int[Tensor, " nodes"]
+    ) -> Float[Tensor, "nodes width"]:
+        """What the last layer sums: energies in eV of its inputs for weights of one, float64."""
+        scales = self.get_buffer("scales")[atomic_numbers]
+        return scales[:, None] * self.readout[:-1](features).double()
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """Weights that `units` are summed with, [1, width]."""
+        return self.readout.get_parameter("2.weight")
+
     def with_gradient(
         self, features: Float[Tensor, "nodes features"], atomic_numbers: Int[Tensor, " nodes"]
     ) -> tuple[Float[Tensor, " nodes"], Float[Tensor, "nodes features"]]:
         """The same, and the gradient of the sum of the energies by the features."""
-        first, last = (self.readout.get_parameter(f"{layer}.weight") for layer in (0, 2))
+        first, last = self.readout.get_parameter("0.weight"), self.last_layer
         scales = self.get_buffer("scales")[atomic_numbers]
         hidden = features @ first.T
         learned = (nn.functional.silu(hidden) @ last[0]).double()

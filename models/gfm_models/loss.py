@@ -87,6 +87,14 @@ def residuals(
     )
 
 
+def labelled(
+    labels: Labels, graph: AtomicGraph
+) -> tuple[Bool[Tensor, " graphs"], Bool[Tensor, " nodes"], Bool[Tensor, " graphs"]]:
+    """Which energies, forces and stresses `residuals` has something to compare with."""
+    has_stress = _known(labels.stress) & graph.has_cell
+    return _known(labels.energy), _known(labels.forces), has_stress
+
+
 def loss_sums(
     prediction: Prediction,
     labels: Labels,

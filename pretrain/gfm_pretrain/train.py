@@ -13,6 +13,7 @@ from gfm_pretrain.monitor.sinks import check_installed
 from gfm_pretrain.preemption import LeftEarlyError, Stopped, noting_signals, this_command
 from gfm_pretrain.process import World, any_rank, gather_objects
 from gfm_pretrain.publish import write_checkpoint
+from gfm_pretrain.readout_fit import fit_readouts, fit_table
 from gfm_pretrain.report import cost_line, error_table, label_table, mixture_table, placement_table
 from gfm_pretrain.run_folder import RunFolder, open_run
 from gfm_pretrain.setup import set_up
@@ -173,6 +174,8 @@ def _how_to_continue(trainer: Trainer) -> str:
 def _finish(
     trainer: Trainer, archive: Archive, monitor: Monitor, before: dict[str, Metrics]
 ) -> Path:
+    if trainer.config.training.fit_readouts and (found := fit_readouts(trainer)):
+        monitor.say(f"last layers, and held-out errors by them\n{fit_table(found)}")
     judged = _judged(trainer)
     after = trainer.errors(judged)
     monitor.evaluation(judged, trainer.step, after)

@@ -86,6 +86,10 @@ class TrainedWeights:
         }
         return self._written(tensors, lambda key, tensor: copy(f"average/{key}", tensor))
 
+    def add_to_average(self, parameter: nn.Parameter, change: Tensor) -> None:
+        """Change what is published of a weight; what is trained stays as it is."""
+        self._averages()[parameter].add_(change)
+
     def check_replicas(self, *, step: int) -> None:
         """Compare weights, averages and moments with those of the other ranks that hold them.
 

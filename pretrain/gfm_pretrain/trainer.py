@@ -176,6 +176,11 @@ class Trainer:
         _check_finite(f"the error on the {split} set", totals, self.step)
         return {name: metrics(of_head) for name, of_head in zip(heads, sums, strict=True)}
 
+    def goes_on_with(self, what: str) -> bool:
+        """Give a sign of progress between batches of `what`; whether to go on."""
+        self.world.pulse.beat(what)
+        return not self.world.stop
+
     def facts(self) -> dict[str, Any]:
         """Plain values that belong to the state, the same on every rank."""
         setup, deals = self.setup, self.feed.deals
@@ -274,13 +279,8 @@ class Trainer:
             places=np.arange(owners.index(self.world.rank), len(structures), len(owners)),
             micro_batch_edges=self.config.training.micro_batch_edges,
             device=self.world.device,
-            goes_on=lambda: self._goes_on_with(f"{split} set of {name}"),
+            goes_on=lambda: self.goes_on_with(f"{split} set of {name}"),
         )
-
-    def _goes_on_with(self, what: str) -> bool:
-        """Give a sign of progress; whether to go on."""
-        self.world.pulse.beat(what)
-        return not self.world.stop
 
 
 def _feed(config: RunConfig, setup: Setup, world: World) -> Feed:

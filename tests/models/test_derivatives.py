@@ -8,9 +8,17 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from gfm_models.backbone import BackboneConfig
-from gfm_models.derivatives import hessian, predict, predict_energy, stress
+from gfm_models.derivatives import (
+    hessian,
+    predict,
+    predict_energy,
+    predict_unit_energies,
+    predict_units,
+    stress,
+)
 from gfm_models.graph import AtomicGraph, batch_graphs, graph_from_atoms
 from gfm_models.heads import HeadConfig
+from gfm_models.kernels.backend import BackendChoice
 from gfm_models.potential import MultiHeadPotential, build_potential
 
 
@@ -175,3 +183,32 @@ def test_shifting_all_atoms_costs_nothing(potential: MultiHeadPotential) -> None
     """The rows of the Hessian add up to zero: three acoustic modes of no frequency."""
     h = hessian(potential, graph_of(molecule("H2O"), potential), "organic")
     assert h.sum(2).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("backend", ["reference", "fused"])
+def test_units_summed_with_the_last_layer_are_what_a_head_learned(
+    potential: MultiHeadPotential, backend: BackendChoice
+) -> None:
+    potential.backbone.backend = backend
+    water = Atoms("OH2", [[0, 0, 0], [0.8, 0.5, 0], [-0.8, 0.5, 0.1]], cell=[4, 5, 6], pbc=True)
+    graph = batch_graphs([graph_of(water, potential), graph_of(molecule("CH4"), potential)])
+    units = predict_units(potential, graph, "organic")
+    weights = potential.head("organic").last_layer
+    whole, kept = predict(potential, graph, "organic"), weights.detach()[0].clone()
+    with torch.no_grad():
+        weights.zero_()
+    rest = predict(potential, graph, "organic")
+    for name in ("energy", "forces", "virial"):
+        learned = getattr(whole, name) - getattr(rest, name)
+        assert learned.abs().max() > 1e-4
+        torch.testing.assert_close(
+            getattr(units, name) @ kept, learned, rtol=1e-9, atol=1e-11, msg=name
+        )
+    assert torch.equal(predict_unit_energies(potential, graph, "organic"), units.energy)
+
+
+def test_units_of_atoms_without_neighbours_are_nothing(potential: MultiHeadPotential) -> None:
+    units = predict_units(potential, graph_of(Atoms("H"), potential), "organic")
+    width = potential.head("organic").config.width
+    assert torch.equal(units.forces, torch.zeros(1, 3, width, dtype=torch.float64))
+    assert torch.equal(units.energy, torch.zeros(1, width, dtype=torch.float64))

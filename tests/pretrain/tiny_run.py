@@ -92,7 +92,7 @@ def write_head(folder: Path, name: str) -> None:
 
 
 @cache
-def _small_frames(name: str) -> tuple[str, ...]:
+def frames(name: str) -> tuple[str, ...]:
     """Frames with few atoms and, where there are forces, some that symmetry leaves."""
     found = []
     with gzip.open(SAMPLES / name / "train.extxyz.gz", "rt") as file:
@@ -105,7 +105,7 @@ def _small_frames(name: str) -> tuple[str, ...]:
 
 def choose_frames(name: str) -> tuple[list[str], list[str]]:
     """Spread over the file; those to validate on have elements that are trained on."""
-    small = _small_frames(name)
+    small = frames(name)
     spread = small[:: max(1, len(small) // (N_TRAIN[name] + N_VALID))]
     train, rest = spread[: N_TRAIN[name]], spread[N_TRAIN[name] :]
     known = {symbol for frame in train for symbol in symbols(frame)}
