@@ -217,7 +217,7 @@ class TrainingOptions:
     fit_readouts: bool = True
     """Solve for the last layer of each head by least squares when training is over, where a
     training set has 50 structures or more and cross-validation says that it helps. Mostly energies
-    get better; the weights of the loss say what they are worth."""
+    get better, at some cost in forces; labels without a weight in the loss do not count."""
 
     freeze_backbone: bool = False
     """Train the heads alone."""

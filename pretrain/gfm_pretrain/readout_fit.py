@@ -36,6 +36,9 @@ ATOMS_WITH_FORCES = 4000
 weights, a second or so for every thousand atoms on a core."""
 
 KINDS = len(LABEL_KINDS)
+IMPORTANCE = np.array([1.0, 2.0, 0.5])
+"""Of relative errors of energies, forces and stresses. On nickel this takes a third off energies
+and adds a twentieth to forces; equal importance would add a twelfth (benchmarks/RESULTS.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,11 +242,11 @@ def _summed(
 
 def _solutions(trainer: Trainer, totals: Mapping[str, Tensor]) -> dict[str, Solution | None]:
     loss = trainer.config.loss
-    importance = np.array([loss.energy_weight, loss.force_weight, loss.stress_weight])
-    return {name: _solution(of_head.cpu().numpy(), importance) for name, of_head in totals.items()}
-
-
-def _solution(sums: np.ndarray, importance: np.ndarray) -> Solution | None:
-    n_rows = int(np.sqrt(sums.shape[-1] - 1))
-    squares = sums[..., :-1].reshape(*sums.shape[:2], n_rows, n_rows)
-    return solve(squares, sums[..., -1], importance)
+    trained_on = np.array([loss.energy_weight, loss.force_weight, loss.stress_weight]) > 0
+    solutions: dict[str, Solution | None] = {}
+    for name, of_head in totals.items():
+        sums = of_head.cpu().numpy()
+        n_rows = trainer.setup.summaries[name].config.width + 1
+        squares = sums[..., :-1].reshape(*sums.shape[:2], n_rows, n_rows)
+        solutions[name] = solve(squares, sums[..., -1], np.where(trained_on, IMPORTANCE, 0.0))
+    return solutions

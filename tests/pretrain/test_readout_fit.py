@@ -115,7 +115,7 @@ def copied(potential: MultiHeadPotential) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in potential.parameters()]
 
 
-def test_the_weights_of_the_loss_say_what_counts(config):
+def test_labels_without_a_weight_in_the_loss_do_not_count(config):
     """Without forces in the loss, energies get better than with them."""
 
     def energy_error(config: RunConfig) -> float:
