@@ -24,7 +24,7 @@ from machine import describe_machine
 from matplotlib.figure import Figure
 from peers.environments import REPOSITORY
 from peers.report import COLORS, show_learning
-from peers.trained import ERRORS, Case, train_all
+from peers.trained import ERRORS, FINISHED, Case, train_all
 from problems import read_split, write_problem
 
 BUILD = REPOSITORY / "build" / "accuracy"
@@ -94,6 +94,8 @@ def main() -> None:
     print(f"{describe_machine()}; {options.seconds:g} s of one core each\n")
     rows = [[*key, *case.row()] for key, case in found.items()]
     print(text_table(("set", "model", "parameters", "steps", *ERRORS.values()), rows))
+    finished = [[*key, *case.finish()] for key, case in found.items() if case.peer == "own"]
+    print(f"\n{text_table(('set', 'model', *FINISHED), finished)}")
     if found:
         draw(found, options.picture)
     if failed:

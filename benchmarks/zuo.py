@@ -9,7 +9,8 @@ do by default, for their errors are far smaller than those of forces in units of
 is overrides of the run's configuration, such as "model.l_max=3"; "" is as it is. What came out is
 kept below build/zuo/; an interrupted comparison goes on where it was.
 
-Prints the table for RESULTS.md and draws docs/zuo.png: errors against training time.
+Prints the tables for RESULTS.md, the second one of what solving for the last layer did, and draws
+docs/zuo.png: errors against training time.
 
 Source of what is compared with: Zuo et al., J. Phys. Chem. A 124, 731 (2020), table 2.
 """
@@ -23,7 +24,7 @@ from machine import describe_machine
 from matplotlib.figure import Figure
 from peers.environments import REPOSITORY
 from peers.report import COLORS, show_learning
-from peers.trained import ERRORS, Case, train_all
+from peers.trained import ERRORS, FINISHED, Case, train_all
 from problems import read_split, write_problem
 
 PICTURE = REPOSITORY / "docs" / "zuo.png"
@@ -55,6 +56,8 @@ def main() -> None:
     print(f"{describe_machine()}; {options.seconds:g} s of one core each\n")
     header = ("element", "model", "parameters", "steps", *ERRORS.values())
     print(text_table(header, [row for some in cases.items() for row in rows(*some)]))
+    finished = [[e, case.model, *case.finish()] for e, some in cases.items() for case in some]
+    print(f"\n{text_table(('element', 'model', *FINISHED), finished)}")
     draw(cases)
 
 

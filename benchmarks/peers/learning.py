@@ -118,11 +118,12 @@ def atoms_alone(atoms: Atoms, reference: dict[str, float]) -> float:
 
 
 def learn(learner: Learner, test: Sequence[Atoms], *, seconds: float) -> dict[str, Any]:
-    """Train for the time; errors when parts of it are over."""
+    """Train for the time; errors when parts of it are over, and before what comes after steps."""
     few = [test[i] for i in np.unique(np.linspace(0, len(test) - 1, LOOKED_AT).astype(int))]
     used, steps = 0.0, 0
     for_steps = seconds - learner.seconds_to_finish
     curve: list[dict[str, float]] = []
+    stepped: dict[str, float] = {}
     for part in CHECKS:
         while used < part * for_steps:
             start = time.process_time()
@@ -130,11 +131,12 @@ def learn(learner: Learner, test: Sequence[Atoms], *, seconds: float) -> dict[st
             used, steps = used + time.process_time() - start, steps + 1
         chosen = few
         if part == CHECKS[-1]:
+            stepped = errors(learner.predict(test), test)
             start = time.process_time()
             learner.finish()
             used, chosen = used + time.process_time() - start, test
         curve.append({"seconds": used, "steps": steps, **errors(learner.predict(chosen), chosen)})
-    return {"parameters": learner.n_parameters, "curve": curve}
+    return {"parameters": learner.n_parameters, "curve": curve, "stepped": stepped}
 
 
 def errors(answers: Sequence[Answer], labelled: Sequence[Atoms]) -> dict[str, float]:

@@ -37,8 +37,9 @@ class Learner:
         self.trainer.potential.backbone.backend = "fused"
 
     def finish(self) -> None:
-        """Solve for the last layer."""
-        fit_readouts(self.trainer)
+        """Solve for the last layer, as a run does."""
+        if self.trainer.config.training.fit_readouts:
+            fit_readouts(self.trainer)
 
     @property
     def n_parameters(self) -> int:

@@ -30,6 +30,10 @@ ERRORS = {
 }
 
 
+FINISHED = ("forces MAE meV/Å, steps", "end", "energy MAE meV/atom, steps", "end")
+"""Titles of what `Case.finish` gives."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A model that is trained on some structures for some time."""
@@ -83,6 +87,12 @@ class Case:
         end = found["curve"][-1]
         errors = [f"{1000 * end[key]:.3g}" for key in ERRORS]
         return [str(found["parameters"]), str(end["steps"]), *errors]
+
+    def finish(self) -> list[str]:
+        """Forces and energies when steps were over, and at the end, in meV."""
+        found = self.result
+        ends = found["stepped"], found["curve"][-1]
+        return [f"{1000 * end[key]:.3g}" for key in ("forces_mae", "energy_mae") for end in ends]
 
     def curve(self, key: str) -> tuple[list[float], list[float]]:
         """Times in s and one of `ERRORS` in meV."""
