@@ -88,7 +88,8 @@ class TrainedWeights:
 
     def add_to_average(self, parameter: nn.Parameter, change: Tensor) -> None:
         """Change what is published of a weight; what is trained stays as it is."""
-        self._averages()[parameter].add_(change)
+        average = self._averages()[parameter]
+        average.add_(change.to(average))
 
     def check_replicas(self, *, step: int) -> None:
         """Compare weights, averages and moments with those of the other ranks that hold them.
