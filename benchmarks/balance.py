@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gfm_models.backbone import BackboneConfig
-from gfm_pretrain.config import HeadOptions, MixtureOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.cost import RelativeCost
 from gfm_pretrain.data.deal import Deal, first_deals
 from gfm_pretrain.data.mixture import batch_sizes
@@ -32,6 +32,8 @@ from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.store.store import open_store
 from gfm_pretrain.data.structure_set import Index
 from gfm_pretrain.failure import run_main
+from gfm_pretrain.head_options import HeadOptions
+from gfm_pretrain.mixture_options import MixtureOptions
 from gfm_pretrain.mixture_placement import place_mixture
 from gfm_pretrain.packing.pack import pack
 from gfm_pretrain.process import World, gather_objects
@@ -39,6 +41,7 @@ from gfm_pretrain.report import cost_line
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.table import text_table
 from gfm_pretrain.trainer import Trainer
+from gfm_pretrain.training_options import TrainingOptions
 from machine import describe_machine
 
 CUTOFF = 5.0

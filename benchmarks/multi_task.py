@@ -28,14 +28,17 @@ from typing import Any
 import numpy as np
 import torch
 from gfm_models.backbone import Backbone, BackboneConfig
-from gfm_pretrain.config import HeadOptions, MixtureOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.data.store.manifest import read_manifest
 from gfm_pretrain.device import peak_memory
 from gfm_pretrain.failure import run_main
+from gfm_pretrain.head_options import HeadOptions
+from gfm_pretrain.mixture_options import MixtureOptions
 from gfm_pretrain.process import World, barrier, gather_objects
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.table import text_table
 from gfm_pretrain.trainer import Trainer
+from gfm_pretrain.training_options import TrainingOptions
 from machine import describe_machine
 from real_data import BIN, MPI_ENVIRONMENT, import_set
 from wire import bytes_between, bytes_sent_by_socket

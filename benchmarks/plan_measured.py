@@ -37,12 +37,13 @@ import yaml
 from gfm_models.backbone import BackboneConfig
 from gfm_models.derivatives import predict
 from gfm_models.potential import build_potential
-from gfm_pretrain.config import HeadOptions, RunConfig
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import read_configuration
 from gfm_pretrain.cost import StepCost
 from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.heads import read_head
 from gfm_pretrain.failure import run_main
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.plan.dealing import deal_steps
 from gfm_pretrain.plan.held import held_bytes, held_parameters
 from gfm_pretrain.plan.machine import Hardware

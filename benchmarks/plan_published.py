@@ -21,8 +21,9 @@ from typing import Literal
 
 import torch
 from gfm_models.backbone import BackboneConfig
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.cost import StepCost
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.plan.machine import CASES, read_machine
 from gfm_pretrain.plan.memory import parameters_held, state_bytes
 from gfm_pretrain.plan.pass_profile import PassProfile, measure_pass
@@ -32,6 +33,7 @@ from gfm_pretrain.plan.step_cost import describe_cost, measure_here, parse_cost
 from gfm_pretrain.plan.strategy import STRATEGIES
 from gfm_pretrain.plan.workload import Workload, read_workload
 from gfm_pretrain.table import text_table
+from gfm_pretrain.training_options import TrainingOptions
 from machine import describe_machine
 
 DATA = Path(__file__).parents[1] / "data"

@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 import torch
 from gfm_models.backbone import BackboneConfig
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.device import peak_memory
 from gfm_pretrain.failure import run_main
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.process import World, gather_objects
 from gfm_pretrain.reduction.reduction import Reduction
 from gfm_pretrain.reduction.sharded import ShardedReduction
@@ -40,6 +41,7 @@ from gfm_pretrain.reduction.shards import piece
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.table import text_table
 from gfm_pretrain.trainer import Trainer
+from gfm_pretrain.training_options import TrainingOptions
 from machine import describe_machine
 from multi_task import one_step, spread
 from real_data import BIN, MPI_ENVIRONMENT

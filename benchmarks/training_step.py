@@ -24,12 +24,13 @@ from gfm_models.backbone import BackboneConfig
 from gfm_models.derivatives import predict
 from gfm_models.loss import LossConfig, label_counts, loss_sums, weighted_loss
 from gfm_models.potential import MultiHeadPotential, build_potential
-from gfm_pretrain.config import HeadOptions, TrainingOptions
 from gfm_pretrain.cost import ROUGH
 from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.heads import HeadSummary, read_head
 from gfm_pretrain.data.structure_set import Columns
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.table import text_table
+from gfm_pretrain.training_options import TrainingOptions
 from jaxtyping import Float
 from machine import describe_machine
 

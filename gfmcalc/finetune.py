@@ -13,18 +13,20 @@ from gfm_models import checkpoint
 from gfm_models.derivatives import Prediction, predict
 from gfm_models.graph import build_graph
 from gfm_models.potential import MultiHeadPotential
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.data.extxyz import read_extxyz
 from gfm_pretrain.data.labels import LabelKeys
 from gfm_pretrain.data.reference import fit_reference_energies
 from gfm_pretrain.data.store.store import is_store, open_store
 from gfm_pretrain.data.structure import LabelledStructure
 from gfm_pretrain.data.structure_set import in_memory
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.process import World, barrier
 from gfm_pretrain.report import error_table
 from gfm_pretrain.snapshots.options import SnapshotOptions
 from gfm_pretrain.table import text_table
 from gfm_pretrain.train import pretrain
+from gfm_pretrain.training_options import TrainingOptions
 
 N_READ = 5000
 """Structures of a store among which some are looked for to compare heads on."""

@@ -12,10 +12,12 @@ from gfm_models import checkpoint
 from gfm_models.heads import HeadConfig
 from gfm_models.potential import build_potential
 from gfm_models.presets import preset
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.process import World
 from gfm_pretrain.setup import set_up
 from gfm_pretrain.trainer import Trainer
+from gfm_pretrain.training_options import TrainingOptions
 
 from gfmcalc.calculator import GFMCalculator
 from peers.structures import universal_statistics

@@ -17,7 +17,7 @@ from typing import Any
 
 from gfm_models.loss import LossConfig
 from gfm_models.presets import preset
-from gfm_pretrain.config import TrainingOptions
+from gfm_pretrain.training_options import TrainingOptions
 
 from peers.environments import PACKAGES, make_environment, pinned
 

@@ -2,7 +2,7 @@
 
 import math
 
-from gfm_pretrain.config import TrainingOptions
+from gfm_pretrain.training_options import TrainingOptions
 
 
 def progress(

@@ -7,12 +7,12 @@ from gfm_models.potential import MultiHeadPotential
 from torch import Tensor, nn
 from torch_ema import ExponentialMovingAverage
 
-from gfm_pretrain.config import TrainingOptions
 from gfm_pretrain.process import World
 from gfm_pretrain.reduction.reduction import Reduction
 from gfm_pretrain.reduction.shards import is_divided, piece, whole
 from gfm_pretrain.replicas import check_replicas
 from gfm_pretrain.snapshots.state import State, part_state, restore_part
+from gfm_pretrain.training_options import TrainingOptions
 
 BETAS = (0.9, 0.99)
 

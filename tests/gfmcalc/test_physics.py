@@ -16,9 +16,11 @@ from ase.build import bulk
 from ase.io import iread, write
 from ase.md.verlet import VelocityVerlet
 from gfm_models.backbone import BackboneConfig
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.process import open_world
 from gfm_pretrain.train import pretrain
+from gfm_pretrain.training_options import TrainingOptions
 from jaxtyping import Float
 from phonopy import Phonopy
 from phonopy.structure.atoms import PhonopyAtoms

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import read_configuration
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.process import World
 from gfm_pretrain.run_folder import RunFolder, open_run
+from gfm_pretrain.training_options import TrainingOptions
 
 WORLD = World(
     rank=0, size=1, local_rank=0, local_size=1, launcher="single", device=torch.device("cpu")

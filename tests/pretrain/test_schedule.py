@@ -1,6 +1,6 @@
 import pytest
-from gfm_pretrain.config import TrainingOptions
 from gfm_pretrain.schedule import learning_rate, progress
+from gfm_pretrain.training_options import TrainingOptions
 
 OPTIONS = TrainingOptions(steps=100, learning_rate=1e-2, final_learning_rate=1e-4, warmup_steps=9)
 

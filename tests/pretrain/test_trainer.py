@@ -11,13 +11,14 @@ import pytest
 import torch
 from gfm_models.graph import build_graph
 from gfm_models.potential import MultiHeadPotential
-from gfm_pretrain.config import MixtureOptions, RunConfig
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import read_configuration
 from gfm_pretrain.data.deal import first_deals
 from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.structure import LabelledStructure
 from gfm_pretrain.data.structure_set import StructureSet
 from gfm_pretrain.guard import GuardOptions
+from gfm_pretrain.mixture_options import MixtureOptions
 from gfm_pretrain.process import World
 from gfm_pretrain.setup import Setup, set_up
 from gfm_pretrain.trainer import Trainer, TrainingError

@@ -13,7 +13,7 @@ from gfm_models.heads import HeadConfig, check_elements
 from gfm_models.loss import LABEL_KINDS
 from gfm_models.potential import MultiHeadPotential
 
-from gfm_pretrain.config import HeadOptions, RunConfig
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.data.batch import build_batch
 from gfm_pretrain.data.extxyz import read_extxyz
 from gfm_pretrain.data.labels import FoundLabel, LabelKeys, LabelTable
@@ -32,6 +32,7 @@ from gfm_pretrain.data.store.store import Store
 from gfm_pretrain.data.structure import LabelledStructure
 from gfm_pretrain.data.structure_set import Index, StructureSet, in_memory
 from gfm_pretrain.evaluate import Metrics, baseline_sums, metrics
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.process import World, gather_objects
 
 N_FOR_REFERENCE = 200

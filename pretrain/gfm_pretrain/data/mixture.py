@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
-from gfm_pretrain.config import HeadOptions, MixtureOptions, TrainingOptions
+from gfm_pretrain.head_options import HeadOptions
+from gfm_pretrain.mixture_options import MixtureOptions
+from gfm_pretrain.training_options import TrainingOptions
 
 DEFAULT_BATCH_SIZE = 16
 """Structures of a head in a step where nothing is said."""

@@ -10,7 +10,7 @@ import torch
 from gfm_models.backbone import BackboneConfig
 from gfm_models.checkpoint import backbone_config, head_config, read_config
 
-from gfm_pretrain.config import HeadOptions, RunConfig
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.cost import RelativeCost, StepCost
 from gfm_pretrain.data.deal import first_deals
 from gfm_pretrain.data.heads import read_head
@@ -19,6 +19,7 @@ from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.store.manifest import StoreError
 from gfm_pretrain.data.store.store import open_store
 from gfm_pretrain.data.structure_set import Index, Places
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.mixture_placement import place_mixture
 from gfm_pretrain.plan.parameters import PartSize, backbone_size, head_size
 from gfm_pretrain.setup import DTYPES, relative_cost

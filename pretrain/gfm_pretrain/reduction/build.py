@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from gfm_models.potential import MultiHeadPotential
 
-from gfm_pretrain.config import TrainingOptions
 from gfm_pretrain.process import World, new_groups
 from gfm_pretrain.reduction.ddp import DDPReduction
 from gfm_pretrain.reduction.overlapped import OverlappedReduction
 from gfm_pretrain.reduction.reduction import Reduction
 from gfm_pretrain.reduction.sharded import ShardedReduction
+from gfm_pretrain.training_options import TrainingOptions
 
 
 def build_reduction(

@@ -8,10 +8,11 @@ from typing import Any
 
 from gfm_models.checkpoint import file_sha256, read_config
 
-from gfm_pretrain.config import HeadOptions, RunConfig
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import to_mapping
 from gfm_pretrain.data.heads import data_file
 from gfm_pretrain.data.store.manifest import SPLITS
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.snapshots.differences import (
     REFUSED,
     Difference,

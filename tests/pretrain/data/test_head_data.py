@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from gfm_pretrain.config import HeadOptions
 from gfm_pretrain.data.heads import read_head
+from gfm_pretrain.head_options import HeadOptions
 
 FRAME = """2
 {} pbc="F F F" Properties=species:S:1:pos:R:3:forces:R:3

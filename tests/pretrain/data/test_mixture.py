@@ -1,9 +1,12 @@
 from fractions import Fraction
 
 import pytest
-from gfm_pretrain.config import HeadOptions, MixtureOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import ConfigurationError, from_mapping
 from gfm_pretrain.data.mixture import batch_sizes, n_dealt, phases, steps_per_epoch, total_steps
+from gfm_pretrain.head_options import HeadOptions
+from gfm_pretrain.mixture_options import MixtureOptions
+from gfm_pretrain.training_options import TrainingOptions
 
 SIZES = {"large": 10_000, "middle": 400, "small": 9}
 HEAD = HeadOptions(train="a.extxyz", level_of_theory="PBE")

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gfm_pretrain.config import HeadOptions, MixtureOptions
 from gfm_pretrain.cost import RelativeCost
 from gfm_pretrain.data.deal import first_deals
 from gfm_pretrain.data.heads import read_head
 from gfm_pretrain.data.mixture import batch_sizes
 from gfm_pretrain.data.sampler import dealt_places
 from gfm_pretrain.data.structure_set import Index
+from gfm_pretrain.head_options import HeadOptions
+from gfm_pretrain.mixture_options import MixtureOptions
 from gfm_pretrain.mixture_placement import place_mixture
 from gfm_pretrain.packing.pack import pack
 from packing_cases import loads_of, plain

@@ -7,10 +7,10 @@ import torch
 from gfm_models.backbone import BackboneConfig
 from gfm_models.heads import HeadConfig
 from gfm_models.potential import MultiHeadPotential, build_potential
-from gfm_pretrain.config import TrainingOptions
 from gfm_pretrain.process import World
 from gfm_pretrain.reduction.build import build_reduction
 from gfm_pretrain.reduction.overlapped import OverlappedReduction
+from gfm_pretrain.training_options import TrainingOptions
 
 OPTIONS = TrainingOptions(steps=1)
 ALONE = World(

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from gfm_models.checkpoint import file_sha256
-from gfm_pretrain.config import HeadOptions, RunConfig, TrainingOptions
+from gfm_pretrain.config import RunConfig
 from gfm_pretrain.configuration import to_mapping
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.snapshots.continuation import Continuation, continue_from
 from gfm_pretrain.snapshots.options import ResumeOptions
 from gfm_pretrain.snapshots.read import Snapshot
+from gfm_pretrain.training_options import TrainingOptions
 
 
 @pytest.fixture

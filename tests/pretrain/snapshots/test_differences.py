@@ -3,7 +3,8 @@ from typing import get_type_hints
 
 import pytest
 from gfm_models.backbone import BackboneConfig
-from gfm_pretrain.config import HeadOptions, RunConfig
+from gfm_pretrain.config import RunConfig
+from gfm_pretrain.head_options import HeadOptions
 from gfm_pretrain.snapshots.differences import (
     FATES,
     FREE,

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gfm_pretrain.config import HeadOptions
 from gfm_pretrain.data.heads import read_head
 from gfm_pretrain.data.store.importer import import_source
 from gfm_pretrain.data.store.job import ImportOptions
 from gfm_pretrain.data.store.store import Store, open_store
+from gfm_pretrain.head_options import HeadOptions
 from worlds import ALONE
 
 SAMPLES = Path(__file__).resolve().parents[4] / "data"
