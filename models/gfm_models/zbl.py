@@ -48,14 +48,18 @@ class ZBL(nn.Module):
     ) -> Float[Tensor, " nodes"]:
         """Repulsion energy of every atom in eV, float64."""
         distances = torch.linalg.vector_norm(edge_vectors, dim=-1).double()
-        z = graph.atomic_numbers[graph.edge_index]
+        z, receivers = graph.atomic_numbers[graph.edge_index], graph.receivers
         reach = self.get_buffer("radii")[z].sum(0).clamp(max=self.cutoff)
+        if not torch.compiler.is_compiling():  # most structures have no pair that is so close
+            close = (distances < reach).nonzero()[:, 0]
+            distances, z, receivers = distances[close], z[:, close], receivers[close]
+            reach = reach[close]
         charge = z.double()
         screening = SCREENING_LENGTH / (charge**SCREENING_POWER).sum(0)
         x = distances / screening
         phi = sum(a * torch.exp(-b * x) for a, b in zip(AMPLITUDES, EXPONENTS, strict=True))
         pair = COULOMB * charge.prod(0) / distances * phi * cutoff_envelope(distances, reach)
-        return pair.new_zeros(graph.n_nodes).index_add(0, graph.receivers, pair / 2)
+        return pair.new_zeros(graph.n_nodes).index_add(0, receivers, pair / 2)
 
     def with_gradient(
         self,

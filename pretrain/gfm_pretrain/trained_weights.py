@@ -158,8 +158,12 @@ def _optimizer(potential: MultiHeadPotential, *, weight_decay: float) -> torch.o
             groups.setdefault(kind, []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "weight_decay": weight_decay if is_matrix else 0.0}
-            for (_, is_matrix), parameters in groups.items()
+            {
+                "params": parameters,
+                "weight_decay": weight_decay if is_matrix else 0.0,
+                "fused": not divided,
+            }
+            for (divided, is_matrix), parameters in groups.items()
         ],
         betas=BETAS,
     )
