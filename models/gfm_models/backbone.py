@@ -25,16 +25,16 @@ from gfm_models.layers.radial import cutoff_envelope
 class BackboneConfig:
     """Architecture of the backbone. Bounds keep a damaged file from asking for all memory."""
 
-    channels: int = 32
+    channels: int = 16
     """Channels of every degree."""
 
-    l_max: int = 2
+    l_max: int = 3
     """Largest degree of harmonics and of gathered neighbourhoods, 1 to 3."""
 
     l_hidden: int = 1
     """Largest degree that is passed from one interaction to the next, 0 to `l_max`."""
 
-    correlation: int = 3
+    correlation: int = 2
     """Neighbours that a product at a node takes together, 1 to 4: the powers of its polynomial."""
 
     n_interactions: int = 2
@@ -43,10 +43,10 @@ class BackboneConfig:
     cutoff: float = 5.0
     """Å; the range of one interaction."""
 
-    n_radial: int = 8
+    n_radial: int = 5
     """Number of Bessel functions."""
 
-    radial_hidden: tuple[int, ...] = (64,)
+    radial_hidden: tuple[int, ...] = (64, 64)
     """Hidden widths of the radial networks."""
 
     radial_intervals: int = 256

@@ -36,10 +36,10 @@ RUN_BEST = "best"
 HEAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}")
 
 
-WRITTEN_BEFORE = {"radial_intervals": 1024, "repulsion_reach": 1.0}
+WRITTEN_BEFORE = {"radial_intervals": 1024, "repulsion_reach": 1.0, "correlation": 3}
 """Architecture of checkpoints that do not tell it. They were written when the radial network was
 evaluated at every distance, which splines of so many pieces follow to 1e-9, and when repulsion
-reached as far as bonds do."""
+reached as far as bonds do; products took three neighbours together."""
 
 
 class CheckpointError(ValueError):

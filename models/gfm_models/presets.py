@@ -8,12 +8,12 @@ from gfm_models.backbone import BackboneConfig
 
 PRESETS: Mapping[str, BackboneConfig] = {
     "small": BackboneConfig(),
-    "medium": BackboneConfig(channels=128, l_hidden=2, n_radial=10, radial_hidden=(64, 64)),
+    "medium": BackboneConfig(channels=64, l_hidden=2, correlation=3, n_radial=8),
     "large": BackboneConfig(
-        channels=192,
-        l_max=3,
+        channels=128,
         l_hidden=2,
-        n_radial=12,
+        correlation=3,
+        n_radial=10,
         radial_hidden=(96, 96),
         radial_intervals=384,
         cutoff=6.0,
