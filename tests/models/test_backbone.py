@@ -70,7 +70,7 @@ def test_equivalent_atoms_have_equal_features(backbone: Backbone) -> None:
 def test_the_third_dimension_is_seen() -> None:
     """Planar and twisted H2O2 differ by a dihedral alone: bonds and angles are the same."""
     torch.manual_seed(0)
-    config = BackboneConfig(channels=4, n_radial=4, element_channels=4, cutoff=1.9)
+    config = BackboneConfig(channels=4, n_radial=4, element_channels=4, cutoff=2.2)
     backbone = Backbone(config, dtype=torch.float64)
     features = []
     for dihedral in (180.0, 110.0):
@@ -79,7 +79,7 @@ def test_the_third_dimension_is_seen() -> None:
         graph = graph_from_atoms(atoms, cutoff=config.cutoff)
         assert graph.n_edges == 2 * (3 + 2), "three bonds and two H-O-O angles, no H-H pair"
         features.append(backbone(graph, edge_vectors(graph)))
-    assert (features[0] - features[1]).abs().max() > 1e-6
+    assert (features[0] - features[1]).abs().max() > 1e-5
 
 
 def test_features_are_bounded_in_a_crowd() -> None:
