@@ -14,6 +14,8 @@ from gfm_models.potential import build_potential
 SAMPLES = Path(__file__).resolve().parents[2] / "data"
 BACKBONE = BackboneConfig(
     channels=4,
+    l_max=2,
+    correlation=3,
     cutoff=3.2,
     n_radial=4,
     radial_hidden=(6,),

@@ -30,7 +30,13 @@ def head_configs() -> dict[str, HeadConfig]:
 @pytest.fixture
 def backbone_config() -> BackboneConfig:
     return BackboneConfig(
-        channels=4, n_radial=4, radial_hidden=(8,), element_channels=4, mean_neighbors=2.0
+        channels=4,
+        l_max=2,
+        correlation=3,
+        n_radial=4,
+        radial_hidden=(8,),
+        element_channels=4,
+        mean_neighbors=2.0,
     )
 
 

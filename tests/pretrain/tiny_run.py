@@ -47,6 +47,8 @@ def run_mapping(folder: Path) -> dict[str, Any]:
         "seed": 3,
         "model": {
             "channels": 4,
+            "l_max": 2,
+            "correlation": 3,
             "cutoff": 3.2,
             "n_radial": 4,
             "radial_hidden": [6],
