@@ -50,7 +50,9 @@ class ZBL(nn.Module):
         distances = torch.linalg.vector_norm(edge_vectors, dim=-1).double()
         z, receivers = graph.atomic_numbers[graph.edge_index], graph.receivers
         reach = self.get_buffer("radii")[z].sum(0).clamp(max=self.cutoff)
-        if not torch.compiler.is_compiling():  # most structures have no pair that is so close
+        # Most structures have no pair that is so close. To know it one would wait for a device, and
+        # neither its graphs nor those of torch.compile can hold what depends on it.
+        if distances.is_cpu and not torch.compiler.is_compiling():
             close = (distances < reach).nonzero()[:, 0]
             distances, z, receivers = distances[close], z[:, close], receivers[close]
             reach = reach[close]

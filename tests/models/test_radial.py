@@ -32,7 +32,7 @@ def test_envelope_by_hand() -> None:
 def test_envelope_has_two_continuous_derivatives_at_the_cutoff() -> None:
     """It leaves the cutoff as the cube of the distance to it, here 56 ((c - r) / c)³."""
     inside = derivatives(CUTOFF * (1 - 1e-6), order=3)
-    assert abs(inside[0]) < 4e-15  # rounding of one
+    assert abs(inside[0]) < 1e-15
     assert abs(inside[1]) < 1e-9
     assert abs(inside[2]) < 1e-3
     assert inside[3] == pytest.approx(-56 * 6 / CUTOFF**3, rel=1e-4)

@@ -28,8 +28,7 @@ def cutoff_envelope(
     """
     p = ENVELOPE_EXPONENT
     x = (distances / cutoff).clamp(max=1.0)
-    cube = x * x * x  # powers would take five times as long, derivatives of powers too
-    return 1 + cube * cube * (-(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * p * (p + 1) / 2))
+    return 1 + x**p * (-(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * p * (p + 1) / 2))
 
 
 def bessel_functions(
