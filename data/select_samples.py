@@ -3,7 +3,8 @@
     python data/select_samples.py COLLECTION [--output data]
 
 COLLECTION holds one folder per published set (see `SAMPLES`), each with `metadata.json` and
-`train|valid|test.extxyz.gz`. Frames are copied word for word; nothing is converted or rounded.
+`train|valid|test.extxyz.gz`. Frames are copied word for word; nothing is converted or rounded. Two
+components of the stress change places where the collection has them exchanged.
 
 The choice is reproducible to the byte: frames are ordered by a hash of the seed and of their place
 in the source, taken evenly over the strata (kind of configuration, elements), and written in the
@@ -37,6 +38,9 @@ class Sample:
     """Folder of the collection."""
     sizes: tuple[int | None, int | None, int | None]
     """Structures of train, valid, test; None takes all."""
+    exchanged: tuple[str, ...] = ()
+    """Elements whose crystals have the stresses yz and xz exchanged in the collection: cells that
+    are sheared in the one plane have their shear stress in the other."""
 
 
 # The order matters where sets share structures: the earlier sample decides on the split.
@@ -44,7 +48,7 @@ SAMPLES = (
     Sample(folder="wb97x", source="wb97x_631gd", sizes=(None, None, None)),
     Sample(folder="rmd17", source="rmd17", sizes=(1200, 100, 300)),
     Sample(folder="ccsdt_ethanol", source="md17_ccsdt_ethanol", sizes=(None, None, None)),
-    Sample(folder="mlearn", source="mlearn", sizes=(None, None, None)),
+    Sample(folder="mlearn", source="mlearn", sizes=(None, None, None), exchanged=("Mo", "Ni")),
     Sample(folder="monbtaw", source="monbtaw_snap", sizes=(1500, 100, None)),
     Sample(folder="qm22_formic_dimer", source="qm22_formic_dimer", sizes=(300, 50, 50)),
 )
@@ -93,6 +97,16 @@ class Frame:
     def has_stress(self) -> bool:
         """Whether the comment line holds a stress."""
         return " stress=" in self.header
+
+    def with_yz_and_xz_exchanged(self) -> "Frame":
+        """The same structure with these two components of the stress in each other's place."""
+
+        def exchange(stress: re.Match[str]) -> str:
+            xx, xy, xz, yx, yy, yz, zx, zy, zz = stress[1].split()
+            return f'stress="{" ".join((xx, xy, yz, yx, yy, xz, zy, zx, zz))}"'
+
+        header = re.sub(r'stress="([^"]*)"', exchange, self.header)
+        return Frame((self.lines[0], header, *self.lines[2:]))
 
     @property
     def forces(self) -> list[float]:
@@ -197,9 +211,11 @@ def describe_choice(sample: Sample, available: dict[str, int], n_dropped: int) -
         for split, n in zip(SPLITS, sample.sizes, strict=True)
     ]
     dropped = f"; {n_dropped} structures that another sample has in another split left out first"
+    exchanged = f", but for the stresses yz and xz of {' and '.join(sample.exchanged)}, exchanged"
     return (
         f"made by select_samples.py (seed {SEED}): {', '.join(parts)}; evenly over the kinds of "
-        f"configuration and elements, frames copied unchanged{dropped if n_dropped else ''}"
+        f"configuration and elements, frames copied unchanged"
+        f"{exchanged if sample.exchanged else ''}{dropped if n_dropped else ''}"
     )
 
 
@@ -213,7 +229,10 @@ def write_sample(
     metadata |= {"name": sample.folder, "source_set": sample.source, "files": {}}
     available, n_dropped = {}, 0
     for split, size in zip(SPLITS, sample.sizes, strict=True):
-        source = read_frames(collection / sample.source / f"{split}.extxyz.gz")
+        source = [
+            frame.with_yz_and_xz_exchanged() if frame.elements <= {*sample.exchanged} else frame
+            for frame in read_frames(collection / sample.source / f"{split}.extxyz.gz")
+        ]
         allowed = keep_in_one_split(source, split, split_of)
         available[split] = len(source)
         n_dropped += len(source) - len(allowed)

@@ -84,6 +84,37 @@ def test_no_structure_is_in_two_splits():
     assert max(splits.values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("head", "element"),
+    [("mlearn", e) for e in (3, 14, 28, 42)] + [("monbtaw", e) for e in (41, 42, 73, 74)],
+)
+def test_sheared_cells_have_their_stress_in_the_plane_of_the_shear(head, element):
+    """Wrong orders of the components exchange two of the three planes."""
+    planes = [
+        plane
+        for split in SPLITS
+        for structure in structures(head, split)
+        if set(structure.atomic_numbers) == {element}
+        and (plane := planes_of_shear(structure)) is not None
+    ]
+    assert {strained for strained, _ in planes} == {"yz", "xz", "xy"}
+    assert np.mean([strained == stressed for strained, stressed in planes]) > 0.85
+
+
+def planes_of_shear(structure: LabelledStructure) -> tuple[str, str] | None:
+    """Of the strain and of the stress; None unless one angle alone of a cubic cell has changed."""
+    cell, stress = structure.cell, structure.stress
+    assert stress is not None
+    lengths = np.linalg.norm(cell, axis=1)
+    cosines = cell @ cell.T / np.outer(lengths, lengths)
+    planes = {"yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
+    sheared = [name for name, (a, b) in planes.items() if abs(cosines[a, b]) > 1e-3]
+    along_axes = np.array_equal(np.abs(cell).argmax(axis=1), [0, 1, 2])
+    if len(sheared) != 1 or not along_axes or np.ptp(lengths) > 0.02 * lengths.max():
+        return None
+    return sheared[0], max(planes, key=lambda name: abs(stress[planes[name]]))
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_zero_force_baseline(head):
     baseline = metadata(head)["zero_force_baseline_on_test"]
@@ -132,6 +163,22 @@ def test_frames_are_copied_unchanged(select_samples, tmp_path):
         copied = select_samples.read_frames(tmp_path / name / f"{split}.extxyz.gz")
         assert len(copied) == n_expected
         assert copied == [frame for frame in source if frame in copied]
+
+
+def test_two_stresses_of_named_elements_are_exchanged(select_samples, tmp_path):
+    sample = select_samples.Sample(
+        folder="mlearn", source="mlearn", sizes=(9, 9, None), exchanged=("Mo", "Ni")
+    )
+    metadata = select_samples.write_sample(sample, DATA, tmp_path, {})
+    assert metadata["subset"].endswith("but for the stresses yz and xz of Mo and Ni, exchanged")
+    before = structures("mlearn", "test")
+    after, _ = read_extxyz(tmp_path / "mlearn" / "test.extxyz.gz")
+    for old, new in zip(before, after, strict=True):
+        order = [1, 0, 2] if set(old.atomic_numbers) <= {28, 42} else [0, 1, 2]
+        shear = old.stress[[1, 0, 0], [2, 2, 1]]
+        assert np.array_equal(new.stress[[1, 0, 0], [2, 2, 1]], shear[order])
+        assert np.array_equal(new.stress, new.stress.T)
+        assert np.array_equal(np.diag(new.stress), np.diag(old.stress))
 
 
 def test_choice_and_files_are_reproducible(select_samples):
