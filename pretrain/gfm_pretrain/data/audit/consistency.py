@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from gfm_pretrain.data.audit.ratios import Ratios
+from gfm_pretrain.data.audit.shear_orders import ShearOrders, works_of_stress
 from gfm_pretrain.data.structure import LabelledStructure
 
 LARGEST_DISPLACEMENT = 1.0
@@ -30,6 +31,8 @@ SAME_CELL = 1e-5
 """Å; lattice vectors that differ by less are rounded."""
 SHARE_OF_STRESS = 2.0
 """Multiple of the work of the forces that the stress must do for a pair to tell of the stress."""
+RATIOS = ("forces", "per_atom", "stress")
+"""Fields of `Consistency` that are ratios."""
 
 
 @dataclass(eq=False)
@@ -42,6 +45,8 @@ class Consistency:
     """ΔE times the number of atoms to the same: 1 if the energies are energies per atom."""
     stress: Ratios = field(default_factory=Ratios)
     """ΔE without the work of the forces to the work of the stress, where the cell changes."""
+    shear: ShearOrders = field(default_factory=ShearOrders)
+    """Whether it follows the stress in another order of its shear components."""
 
     def add(self, first: LabelledStructure, second: LabelledStructure) -> None:
         """Count two configurations that follow each other, if they can be compared."""
@@ -64,7 +69,8 @@ class Consistency:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Mapping[str, int]]) -> "Consistency":
         """From what `to_mapping` gave."""
-        return cls(**{name: Ratios.from_mapping(counts) for name, counts in mapping.items()})
+        ratios = {name: Ratios.from_mapping(mapping[name]) for name in RATIOS}
+        return cls(**ratios, shear=ShearOrders.from_mapping(mapping.get("shear", {})))
 
     def _add_motion(self, first: LabelledStructure, second: LabelledStructure) -> None:
         work = _work_of_forces(first, second, second.positions - first.positions)
@@ -82,9 +88,14 @@ class Consistency:
         deformation = np.linalg.solve(np.eye(3) + from_first / 2, from_first)
         carried = (first.positions + second.positions) / 2 @ deformation
         motion = _work_of_forces(first, second, second.positions - first.positions - carried)
-        work = _work_of_stress(first, second, (deformation + deformation.T) / 2)
-        if motion is not None and abs(work) > SHARE_OF_STRESS * abs(motion):
-            self.stress.add(_change(first, second) - motion, work)
+        if motion is None:
+            return
+        change = _change(first, second) - motion
+        works = works_of_stress(_virial(first, second), (deformation + deformation.T) / 2)
+        if abs(works[0]) > SHARE_OF_STRESS * abs(motion):
+            self.stress.add(change, works[0])
+        if np.abs(works).max() > SHARE_OF_STRESS * abs(motion):
+            self.shear.add(change, works)
 
 
 def _comparable(first: LabelledStructure, second: LabelledStructure) -> bool:
@@ -116,11 +127,9 @@ def _work_of_forces(
     return -float(((first.forces + second.forces) * displacements).sum()) / 2
 
 
-def _work_of_stress(
-    first: LabelledStructure, second: LabelledStructure, strain: Float64[np.ndarray, "3 3"]
-) -> float:
-    """Work in eV."""
+def _virial(first: LabelledStructure, second: LabelledStructure) -> Float64[np.ndarray, "3 3"]:
+    """Stress times volume in eV, the mean of both."""
     assert first.stress is not None
     assert second.stress is not None
-    virial = sum(abs(np.linalg.det(s.cell)) * s.stress for s in (first, second)) / 2
-    return float((virial * strain).sum())
+    volumes = abs(np.linalg.det(first.cell)), abs(np.linalg.det(second.cell))
+    return (volumes[0] * first.stress + volumes[1] * second.stress) / 2

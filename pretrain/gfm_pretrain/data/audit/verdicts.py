@@ -8,6 +8,7 @@ import numpy as np
 
 from gfm_pretrain.data.audit.consistency import Consistency
 from gfm_pretrain.data.audit.ratios import Ratios
+from gfm_pretrain.data.audit.shear_orders import ShearOrders, name_of
 
 FEWEST_PAIRS = 10
 """With fewer, chance decides."""
@@ -17,6 +18,9 @@ LARGEST_RATIO = 1e4
 """Beyond, and below its inverse, one of the two does not change at all."""
 WIDEST_QUARTILES = 3.0
 """Their ratio; beyond, the median means little."""
+SHARE_OF_ORDER = 0.1
+"""Part of the pairs that must follow another order of the stress alone; of those of right sets 2 %
+do by chance."""
 LARGEST_ENERGY_SPREAD = 50.0
 """eV per atom; five times the strongest bonds, so composition must explain the rest."""
 
@@ -58,11 +62,12 @@ class Verdict:
 
 
 def judge_consistency(consistency: Consistency) -> list[Verdict]:
-    """What the forces and what the stress look like."""
+    """What the forces and what the stress look like, and its order if another one fits better."""
     per_atom = consistency.per_atom
     return [
         _judge("forces", consistency.forces, FORCE_RATIOS, per_atom=per_atom),
         _judge("stress", consistency.stress, STRESS_RATIOS),
+        *_judge_order(consistency.shear),
     ]
 
 
@@ -100,6 +105,18 @@ def _judge(
         found = ["the energies look like energies per atom", *found]
     change = f"the energy changes by {median:.4g} times the work of the {subject}, {n} pairs"
     return Verdict("suspicious", f"{_sentence(subject, median, found)} ({change})")
+
+
+def _judge_order(shear: ShearOrders) -> list[Verdict]:
+    """Nothing, unless some energies follow another order alone."""
+    order, n = shear.other()
+    if n < max(FEWEST_PAIRS, SHARE_OF_ORDER * len(shear)):
+        return []
+    text = (
+        f"in {n} of {len(shear)} pairs of sheared cells the energy follows the stress only if its "
+        f"yz, xz, xy are taken for {name_of(order)}, in {shear.counts[0]} as it is"
+    )
+    return [Verdict("suspicious", text)]
 
 
 def _no_change(subject: str, median: float) -> str:

@@ -7,6 +7,7 @@ import pytest
 from audit_cases import copper, crystal, make_structure, rescaled, springs
 from gfm_pretrain.data.audit.consistency import Consistency
 from gfm_pretrain.data.audit.ratios import Ratios
+from gfm_pretrain.data.audit.shear_orders import ORDERS, ShearOrders, name_of, works_of_stress
 from gfm_pretrain.data.audit.verdicts import (
     FORCE_RATIOS,
     Verdict,
@@ -129,6 +130,61 @@ def test_unit_and_sign_of_the_stress(factor, text):
     assert stress.text.startswith(text)
 
 
+def taken_for(structure: LabelledStructure, order: tuple[int, int, int]) -> LabelledStructure:
+    """With the shear components of the stress in other places: yz where `order` has 0, …"""
+    assert structure.stress is not None
+    rows, columns = np.array([1, 0, 0]), np.array([2, 2, 1])
+    shear = np.empty(3)
+    shear[list(order)] = structure.stress[rows, columns]
+    stress = np.diag(np.diag(structure.stress))
+    stress[rows, columns] = stress[columns, rows] = shear
+    return replace(structure, stress=stress)
+
+
+@pytest.mark.parametrize("order", ORDERS[1:])
+def test_a_wrong_order_of_the_stress_is_named(order):
+    *_, shear = judge_consistency(follow(taken_for(s, order) for s in copper(60, rattle=0.001)))
+    assert shear.mark == "suspicious"
+    wanted = f"only if its yz, xz, xy are taken for {name_of(ORDERS.index(order))}, in "
+    assert wanted in shear.text
+
+
+def test_of_the_right_order_nothing_is_said():
+    consistency = follow(copper(60, rattle=0.001))
+    assert len(consistency.shear) > 20
+    assert len(judge_consistency(consistency)) == 2
+
+
+def test_a_wrong_order_in_a_part_of_a_set_is_found():
+    frames = [*copper(150, rattle=0.001)]
+    wrong = [taken_for(s, (1, 0, 2)) for s in frames[75:]]
+    *_, shear = judge_consistency(follow([*frames[:75], *wrong]))
+    assert "are taken for xz, yz, xy" in shear.text
+
+
+def test_a_wrong_unit_is_no_wrong_order():
+    consistency = follow(rescaled(s, stress=160.218) for s in copper(60, rattle=0.001))
+    assert len(judge_consistency(consistency)) == 2
+
+
+def test_the_work_in_each_order():
+    virial = np.array([[1.0, 5, 3], [5, 10, 2], [3, 2, 100]])
+    strain = np.zeros((3, 3))
+    strain[1, 2] = strain[2, 1] = 0.5
+    strain[0, 0] = 7.0
+    for order, work in zip(ORDERS, works_of_stress(virial, strain), strict=True):
+        assert work == 7 + (2, 3, 5)[order[0]]
+
+
+def test_pairs_in_which_the_order_decides_nothing_do_not_count():
+    shear = ShearOrders()
+    shear.add(1.0, np.full(6, 1.0))
+    shear.add(1.0, np.array([1.0, 1, 1, 1, 1, 0.9]))
+    assert len(shear) == 0
+    shear.add(1.0, np.array([1.0, 1, 1, 1, 1, 0.7]))
+    assert (len(shear), shear.counts[0], shear.other()[1]) == (1, 1, 0)
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -146,7 +202,7 @@ def test_what_cannot_be_compared_is_passed_over(other):
     second = replace(first, positions=first.positions + 0.1, energy=5.0)
     assert len(follow([first, second]).forces) == 1
     compared = follow([first, replace(second, **other)])
-    assert compared.to_mapping() == {"forces": {}, "per_atom": {}, "stress": {}}
+    assert compared.to_mapping() == {"forces": {}, "per_atom": {}, "stress": {}, "shear": {}}
 
 
 def test_cells_of_another_shape_are_passed_over():
