@@ -1,5 +1,6 @@
 """Bins in which values are counted, and the extent of values: both merge with those of others."""
 
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -34,6 +35,19 @@ class Bins:
         places = (values - self.start) * (self.number / (self.stop - self.start))
         inside = np.clip(places, 0, self.number - 1).astype(np.int64)
         return np.bincount(inside, minlength=self.number)
+
+
+def not_empty(counts: Int64[np.ndarray, " bins"]) -> dict[str, int]:
+    """Counts as plain values for JSON, by the place of the bin."""
+    return {str(place): int(counts[place]) for place in np.flatnonzero(counts)}
+
+
+def filled(mapping: Mapping[str, int], *, number: int) -> Int64[np.ndarray, " number"]:
+    """Counts from what `not_empty` gave."""
+    counts = np.zeros(number, dtype=np.int64)
+    for place, count in mapping.items():
+        counts[int(place)] = count
+    return counts
 
 
 @dataclass(eq=False)

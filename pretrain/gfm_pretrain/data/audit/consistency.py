@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from jaxtyping import Float64
 
+from gfm_pretrain.data.audit.pressure_offsets import PressureOffsets
 from gfm_pretrain.data.audit.ratios import Ratios
 from gfm_pretrain.data.audit.shear_orders import ShearOrders, works_of_stress
 from gfm_pretrain.data.structure import LabelledStructure
@@ -47,6 +48,8 @@ class Consistency:
     """ΔE without the work of the forces to the work of the stress, where the cell changes."""
     shear: ShearOrders = field(default_factory=ShearOrders)
     """Whether it follows the stress in another order of its shear components."""
+    offsets: PressureOffsets = field(default_factory=PressureOffsets)
+    """Pressure that is missing in the stress for ΔE to be its work."""
 
     def add(self, first: LabelledStructure, second: LabelledStructure) -> None:
         """Count two configurations that follow each other, if they can be compared."""
@@ -69,8 +72,11 @@ class Consistency:
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Mapping[str, int]]) -> "Consistency":
         """From what `to_mapping` gave."""
-        ratios = {name: Ratios.from_mapping(mapping[name]) for name in RATIOS}
-        return cls(**ratios, shear=ShearOrders.from_mapping(mapping.get("shear", {})))
+        return cls(
+            **{name: Ratios.from_mapping(mapping[name]) for name in RATIOS},
+            shear=ShearOrders.from_mapping(mapping["shear"]),
+            offsets=PressureOffsets.from_mapping(mapping["offsets"]),
+        )
 
     def _add_motion(self, first: LabelledStructure, second: LabelledStructure) -> None:
         work = _work_of_forces(first, second, second.positions - first.positions)
@@ -94,6 +100,11 @@ class Consistency:
         works = works_of_stress(_virial(first, second), (deformation + deformation.T) / 2)
         if abs(works[0]) > SHARE_OF_STRESS * abs(motion):
             self.stress.add(change, works[0])
+            self.offsets.add(
+                change - works[0],
+                volume=_volume(first),
+                swelling=_volume(second) - _volume(first),
+            )
         if np.abs(works).max() > SHARE_OF_STRESS * abs(motion):
             self.shear.add(change, works)
 
@@ -131,5 +142,8 @@ def _virial(first: LabelledStructure, second: LabelledStructure) -> Float64[np.n
     """Stress times volume in eV, the mean of both."""
     assert first.stress is not None
     assert second.stress is not None
-    volumes = abs(np.linalg.det(first.cell)), abs(np.linalg.det(second.cell))
-    return (volumes[0] * first.stress + volumes[1] * second.stress) / 2
+    return (_volume(first) * first.stress + _volume(second) * second.stress) / 2
+
+
+def _volume(structure: LabelledStructure) -> float:
+    return float(abs(np.linalg.det(structure.cell)))

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int64
 
+from gfm_pretrain.data.audit.bins import filled, not_empty
+
 BIN_WIDTH = 0.02
 """Of the logarithm of a ratio, 2 %: less than what tells any two units apart."""
 LARGEST_LOGARITHM = 11.52
@@ -52,12 +54,9 @@ class Ratios:
 
     def to_mapping(self) -> dict[str, int]:
         """Plain values for JSON: the bins that are not empty."""
-        return {str(place): int(self.counts[place]) for place in np.flatnonzero(self.counts)}
+        return not_empty(self.counts)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, int]) -> "Ratios":
         """From what `to_mapping` gave."""
-        ratios = cls()
-        for place, number in mapping.items():
-            ratios.counts[int(place)] = number
-        return ratios
+        return cls(filled(mapping, number=2 * N_BINS))

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from gfm_pretrain.data.audit.consistency import Consistency
+from gfm_pretrain.data.audit.pressure_offsets import PressureOffsets
 from gfm_pretrain.data.audit.ratios import Ratios
 from gfm_pretrain.data.audit.shear_orders import ShearOrders, name_of
 
@@ -21,6 +22,10 @@ WIDEST_QUARTILES = 3.0
 SHARE_OF_ORDER = 0.1
 """Part of the pairs that must follow another order of the stress alone; of those of right sets 2 %
 do by chance."""
+SHARE_OF_OFFSET = 0.25
+"""Part of the pairs that must miss the same pressure."""
+LARGEST_OFFSET = 2.0
+"""GPa; with strains of a tenth, the second order alone makes 1 GPa of it in hard metals."""
 LARGEST_ENERGY_SPREAD = 50.0
 """eV per atom; five times the strongest bonds, so composition must explain the rest."""
 
@@ -62,13 +67,14 @@ class Verdict:
 
 
 def judge_consistency(consistency: Consistency) -> list[Verdict]:
-    """What the forces and what the stress look like, and its order if another one fits better."""
+    """What the forces and what the stress look like, and what else may be wrong with the stress."""
     per_atom = consistency.per_atom
-    return [
-        _judge("forces", consistency.forces, FORCE_RATIOS, per_atom=per_atom),
-        _judge("stress", consistency.stress, STRESS_RATIOS),
-        *_judge_order(consistency.shear),
-    ]
+    forces = _judge("forces", consistency.forces, FORCE_RATIOS, per_atom=per_atom)
+    stress = _judge("stress", consistency.stress, STRESS_RATIOS)
+    others = _judge_order(consistency.shear)
+    if not _is_wrong(consistency.stress, STRESS_RATIOS):
+        others += _judge_offset(consistency.offsets)
+    return [forces, stress, *others]
 
 
 def judge_energies(spread: float | None) -> Verdict:
@@ -117,6 +123,27 @@ def _judge_order(shear: ShearOrders) -> list[Verdict]:
         f"yz, xz, xy are taken for {name_of(order)}, in {shear.counts[0]} as it is"
     )
     return [Verdict("suspicious", text)]
+
+
+def _judge_offset(offsets: PressureOffsets) -> list[Verdict]:
+    """Nothing, unless some energies miss about the same pressure."""
+    offset, n = offsets.commonest(beyond=LARGEST_OFFSET)
+    if n < max(FEWEST_PAIRS, SHARE_OF_OFFSET * len(offsets)):
+        return []
+    text = (
+        f"in {n} of {len(offsets)} pairs the energy changes as if the pressure were "
+        f"{abs(offset):.1f} GPa {'higher' if offset > 0 else 'lower'} than the stress says: too "
+        "few plane waves, or labels of two calculations?"
+    )
+    return [Verdict("suspicious", text)]
+
+
+def _is_wrong(ratios: Ratios, meanings: Mapping[float, str]) -> bool:
+    """Whether sign or unit explain the ratio, so that the numbers mean something else."""
+    if len(ratios) < FEWEST_PAIRS:
+        return False
+    median = ratios.quantile(0.5)
+    return median < 0 or bool(_meanings(median, meanings))
 
 
 def _no_change(subject: str, median: float) -> str:
