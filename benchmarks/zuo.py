@@ -6,10 +6,10 @@ DATA holds the folder `mlearn`, as the folder data of this repository does. The 
 trained from scratch on the published training set of an element, energies, forces and stresses,
 with one thread, for T seconds of the processor's time, and evaluated on the published test set.
 Energies weigh ten times as much as they do by default, for their errors are far smaller than those
-of forces in units of these. Stresses of nickel are not learned: along its strained cells energies
-change as if they were lower by 0.2 eV per volume of an atom. A variant is overrides of the run's
-configuration, such as "model.l_max=3"; "" is as it is. What came out is kept below build/zuo/; an
-interrupted comparison goes on where it was.
+of forces in units of these. Stresses of nickel are not learned, for they are 3 GPa off what its
+energies say (data/README.md). A variant is overrides of the run's configuration, such as
+"model.l_max=3"; "" is as it is. What came out is kept below build/zuo/; an interrupted comparison
+goes on where it was.
 
 Prints the tables for RESULTS.md, the second one of what solving for the last layer did, and draws
 docs/zuo.png: errors against training time.
